@@ -1,0 +1,30 @@
+"""What the engine tells while it works; `connect` hands it to the stage that asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.digest import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecEvent:
+    """One thing that happened to an exec; `span_id` is the 16 hex digits of the asking span, or ""."""
+
+    kind: Literal["started", "output", "finished", "cached"]
+    exec_digest: Digest
+    span_id: str = ""
+    argv: tuple[str, ...] = ()
+    stream: Literal["stdout", "stderr", ""] = ""
+    text: str = ""  # scrubbed; of an output event
+    exit_code: int | None = None
+    duration_s: float = 0.0
+
+
+Observer = Callable[[ExecEvent], None]
+
+current_span: ContextVar[str] = ContextVar("current_span", default="")
+"""The span id of the request being answered; set by the session, read where events are made."""
