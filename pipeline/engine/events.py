@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pipeline.digest import Digest
+if TYPE_CHECKING:
+    from pipeline.digest import Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

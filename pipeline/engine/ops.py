@@ -69,15 +69,6 @@ class Edit(Node):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subtree(Node):
-    """The directory at `path` in `base`, as a tree of its own."""
-
-    base: Tree
-    path: str
-    digest: Digest = _digest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference(Node):
     """What `upper` adds to or changes in `lower`; deletions are dropped."""
 
@@ -95,7 +86,7 @@ class ExecTree(Node):
     digest: Digest = _digest()
 
 
-Tree = Scratch | Pinned | Layers | Edit | Subtree | Difference | ExecTree
+Tree = Scratch | Pinned | Layers | Edit | Difference | ExecTree
 
 
 # ---- file actions --------------------------------------------------------------------------
@@ -217,8 +208,17 @@ class ApplyChanges:
 
 
 Action = (
-    Copy | WriteFile | MakeDirectory | Remove | MakeSymlink | ChangeOwner | SetTimes | Patch
-    | ReplaceText | Unpack | ApplyChanges
+    Copy
+    | WriteFile
+    | MakeDirectory
+    | Remove
+    | MakeSymlink
+    | ChangeOwner
+    | SetTimes
+    | Patch
+    | ReplaceText
+    | Unpack
+    | ApplyChanges
 )
 
 

@@ -1,0 +1,1 @@
+"""Delivery pipelines as async Python functions over Dagger containers."""
