@@ -1,0 +1,170 @@
+"""The HTTP/1.1 side of a session: one connection, its requests in order, and the end of it noticed at once.
+
+Built on h11 and asyncio's transports, since importing an ASGI server costs more than the whole start-up
+budget of the engine. What a request means is left to `server`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import h11
+
+Header = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request; header names are in lower case."""
+
+    method: str
+    path: str
+    headers: dict[bytes, bytes]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One answer; length and connection headers are added when it is sent."""
+
+    status: int
+    body: bytes = b""
+    headers: list[Header] = field(default_factory=list)
+
+
+Handler = Callable[[Request], Awaitable[Reply]]
+
+
+def json_reply(value: object, *, status: int = 200) -> Reply:
+    """Answer with JSON."""
+    return raw_json_reply(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"), status=status)
+
+
+def raw_json_reply(body: bytes, *, status: int = 200) -> Reply:
+    """Answer with JSON text."""
+    return Reply(status=status, body=body, headers=[(b"Content-Type", b"application/json")])
+
+
+def error_reply(message: str, *, status: int) -> Reply:
+    """Answer with a list of one GraphQL error, so that no client takes it for a broken server."""
+    return json_reply({"data": None, "errors": [{"message": message}]}, status=status)
+
+
+class HttpConnection(asyncio.Protocol):
+    """Reads requests and writes answers; a client that leaves cancels the request it asked for."""
+
+    def __init__(self, handler: Handler, connections: set[HttpConnection]) -> None:
+        self._handler = handler
+        self._connections = connections
+        self._http = h11.Connection(h11.SERVER)
+        self._head: h11.Request | None = None
+        self._body: list[bytes] = []
+        self._task: asyncio.Task[Reply] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take up the connection."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP servers make no other
+        self._transport = transport
+        self._connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser and act on what is complete."""
+        self._http.receive_data(data)
+        if self._task is None:
+            self._advance()
+
+    def eof_received(self) -> bool:
+        """Drop the request in progress: nobody will read its answer."""
+        self._cancel()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Drop the request in progress."""
+        self._connections.discard(self)
+        self._cancel()
+
+    def close(self) -> None:
+        """Cancel the request in progress and close the connection."""
+        self._cancel()
+        if self._transport is not None:
+            self._transport.close()
+
+    @property
+    def task(self) -> asyncio.Task[Reply] | None:
+        """The request in progress."""
+        return self._task
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _advance(self) -> None:
+        try:
+            while self._task is None:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA:
+                    self._continue()
+                    return
+                if event is h11.PAUSED:
+                    return
+                if isinstance(event, h11.Request):
+                    self._head, self._body = event, []
+                elif isinstance(event, h11.Data):
+                    self._body.append(bytes(event.data))
+                elif isinstance(event, h11.EndOfMessage):
+                    self._begin()
+                else:
+                    self.close()
+                    return
+        except h11.RemoteProtocolError as problem:
+            self._send(error_reply(f"cannot read the request: {problem}", status=problem.error_status_hint))
+
+    def _continue(self) -> None:
+        if self._http.they_are_waiting_for_100_continue:
+            self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
+
+    def _begin(self) -> None:
+        head = self._head
+        assert head is not None  # noqa: S101 - h11 ends no message that it did not begin
+        request = Request(
+            method=head.method.decode("ascii"),
+            path=head.target.decode("latin-1").partition("?")[0],
+            headers=dict(head.headers),
+            body=b"".join(self._body),
+        )
+        self._head, self._body = None, []
+        self._task = asyncio.get_running_loop().create_task(self._answer(request))
+        self._task.add_done_callback(self._done)
+
+    async def _answer(self, request: Request) -> Reply:
+        return await self._handler(request)
+
+    def _done(self, task: asyncio.Task[Reply]) -> None:
+        self._task = None
+        if task.cancelled():
+            if self._transport is not None:
+                self._transport.close()
+            return
+        self._send(task.result())
+
+    def _send(self, reply: Reply) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            headers = [*reply.headers, (b"Content-Length", str(len(reply.body)).encode())]
+            self._write(self._http.send(h11.Response(status_code=reply.status, headers=headers)))
+            self._write(self._http.send(h11.Data(data=reply.body)))
+            self._write(self._http.send(h11.EndOfMessage()))
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            self._advance()
+        else:
+            self._transport.close()
+
+    def _write(self, data: bytes | None) -> None:
+        if data and self._transport is not None:
+            self._transport.write(data)
