@@ -1,0 +1,162 @@
+"""The settings as values: one frozen `Config`, its sections, and what is said when they are wrong.
+
+A field's unit is in its name (`timeout_s`); its key in the file goes without (`timeout = "5m"`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence  # noqa: TC003 - read at run time by the check
+from dataclasses import dataclass, field
+from typing import Any, Literal, NewType, TypeAlias
+
+from pipeline.errors import UsageError
+
+Seconds = NewType("Seconds", float)  # written "30s", "5m", "1h30m"
+Size = NewType("Size", int)  # bytes; written 1000000, "500MB", "2GiB"
+Count = NewType("Count", int)  # 1 or more
+Times = NewType("Times", int)  # 0 or more
+Command = NewType("Command", tuple[str, ...])  # an array, or a string run by `sh -c`
+Hosts = NewType("Hosts", tuple[str, ...])  # an array of strings, or one string
+PythonVersion = NewType("PythonVersion", str)  # "3.x"
+
+Table: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """`[tool.pipeline.run]`: limits of a run."""
+
+    jobs: Count | None = None  # sum of the weights at work at once; None: from the CPU count
+    keep_going: bool = False
+    timeout_s: Seconds | None = None  # of the whole run
+    quiet_after_s: Seconds = Seconds(60.0)  # warn when a stage gives no output for this long
+    cache_max_bytes: Size = Size(2 * 1024**3)  # of the stage cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSettings:
+    """`[tool.pipeline.images]`: where images come from."""
+
+    fallback: Literal["none", "recipe"] = "none"
+    mirrors: Mapping[str, Hosts] = field(default_factory=dict)  # registry host to what is asked first
+    python: PythonVersion | None = None  # None: chosen from the project's `requires-python`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """`[tool.pipeline.engine]`: which engine carries the containers."""
+
+    kind: Literal["embedded", "dagger"] = "embedded"
+    address: str | None = None  # of a Dagger engine; None: the session in the environment
+    runner: Literal["launcher", "runc"] = "launcher"
+    store: str | None = None  # folder of the embedded engine's state; None: the usual place
+    max_bytes: Size | None = None  # of that store; None: no bound but the disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """`[tool.pipeline.network]`: how containers reach the outside; never part of an image or a cache key."""
+
+    inherit: bool = True  # take what is not set here from the host
+    offline: bool = False
+    ca_bundle: str | None = None  # path of a PEM file on the host
+    http_proxy: str | None = field(default=None, repr=False)  # URLs may hold a password
+    https_proxy: str | None = field(default=None, repr=False)
+    no_proxy: str | None = None
+    index_url: str | None = field(default=None, repr=False)
+    extra_index_url: tuple[str, ...] = field(default=(), repr=False)
+    find_links: tuple[str, ...] = field(default=(), repr=False)  # URLs, or folders of the host
+    trusted_host: tuple[str, ...] = ()
+    pip_timeout_s: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSettings:
+    """`[tool.pipeline.stages.NAME]`: what is None is as the stage itself says."""
+
+    enabled: bool = True
+    timeout_s: Seconds | None = None
+    retry: Times | None = None  # how often a failed stage is tried again
+    inputs: tuple[str, ...] | None = None  # globs of the files the stage reads
+    command: Command | None = None  # in place of the stage's own command
+    args: tuple[str, ...] = ()  # added to the stage's command
+    soft_fail: bool | None = None
+    weight: Count | None = None
+    env: Mapping[str, str] = field(default_factory=dict)  # environment of the stage's containers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrySettings:
+    """`[tool.pipeline.registry]`: where built images go."""
+
+    address: str | None = None  # host and path prefix, such as "registry.example.com/team"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every setting of one project, and in `origins` the layer each value that is not a default came from."""
+
+    run: RunSettings = field(default_factory=RunSettings)
+    images: ImageSettings = field(default_factory=ImageSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
+    stages: Mapping[str, StageSettings] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)  # "run.jobs" to "PIPELINE_JOBS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing wrong with the configuration: in which `source`, at which path, and the sentence."""
+
+    source: str  # a file, "environment" or "command line"
+    path: str
+    message: str
+
+
+class ConfigInvalid(UsageError):
+    """The configuration holds values that cannot be used; all of them are listed."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        lines: list[str] = []
+        for source in dict.fromkeys(problem.source for problem in problems):
+            own = [problem for problem in problems if problem.source == source]
+            lines.append(f"{source}: {len(own)} problem{'s' if len(own) > 1 else ''}")
+            lines += [f"  {problem.path}: {problem.message}" for problem in own]
+        super().__init__("\n".join(lines))
+
+
+class ConfigUnreadable(UsageError):
+    """A configuration file is there but is not TOML in UTF-8, or may not be read."""
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"cannot read `{name}`: {what}")
+        self.name = name
+
+
+def key_of(name: str) -> str:
+    """The key of a field in the file."""
+    return name.removesuffix("_s")
+
+
+def suggest(word: str, known: Sequence[str]) -> str:
+    """`; did you mean "run"?` when one of `known` is near `word`, else ""."""
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def show(value: object) -> str:
+    """Write a value as TOML would, cut to what fits a line."""
+    import json
+
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "an array"
+    text = (
+        json.dumps(value, ensure_ascii=False) if isinstance(value, bool | int | float | str) else str(value)
+    )
+    return text if len(text) <= 60 else text[:57] + "..."
