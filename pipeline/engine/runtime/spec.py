@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -45,12 +46,26 @@ class TmpfsMount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileMount:
+    """A file that exists only in memory, mounted read-only at `target`; for secrets and name files."""
+
+    target: str
+    content: bytes = field(repr=False)
+    mode: int = 0o444
+    uid: int = 0
+    gid: int = 0
+
+
+Mounted = OverlayMount | BindMount | TmpfsMount | FileMount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecSpec:
     """One process to run in fresh namespaces; mounts are in the order they are to be made."""
 
     id: str
     rootfs: Overlay
-    mounts: tuple[OverlayMount | BindMount | TmpfsMount, ...]
+    mounts: tuple[Mounted, ...]
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     cwd: str
@@ -62,19 +77,55 @@ class ExecSpec:
     host_network: bool = False
     init: bool = True
     insecure: bool = False
+    redirect_stdin: str = ""  # a file of the container, instead of the given descriptor
+    redirect_stdout: str = ""  # opened and handed to `started`; the caller writes it
+    redirect_stderr: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A container whose process is about to start; the descriptors become the receiver's.
+
+    `pidfd` is the first process of the container: a signal sent to it reaches the command's
+    process group through the init.
+    """
+
+    id: str
+    pidfd: int
+    redirect_stdout: int | None = None
+    redirect_stderr: int | None = None
 
 
 class Runner(Protocol):
-    """Runs one spec; an OCI runtime or our launcher."""
+    """Runs specs; an OCI runtime or our launcher."""
 
     name: str
 
-    async def run(self, spec: ExecSpec, *, stdin: int, stdout: int, stderr: int) -> int:
+    async def run(
+        self,
+        spec: ExecSpec,
+        *,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        started: Callable[[Running], None] | None = None,
+    ) -> int:
         """Run to the end and return the exit code (128+n for a signal).
 
-        The descriptors stay the caller's. When the awaiting task is cancelled every process of
-        the container is killed and gone before this returns.
+        The descriptors stay the caller's. `started` is called once, when everything is set up and
+        before the command runs. When the awaiting task is cancelled every process of the
+        container is killed and gone before this returns.
 
         Raises:
             RunnerFailed: The process could not be started (bad mount, missing runtime).
+            RedirectFailed: A file to redirect to or from could not be opened.
+        """
+
+    async def run_inside(
+        self, running: Running, spec: ExecSpec, *, stdin: int, stdout: int, stderr: int
+    ) -> int:
+        """Run `spec.argv` inside a running container, with the environment and user of `spec`.
+
+        Raises:
+            RunnerFailed: The container is gone.
         """

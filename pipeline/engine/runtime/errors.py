@@ -1,0 +1,58 @@
+"""What can go wrong while a container is run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class RunnerFailed(EngineError):
+    """A container could not be set up; its command never ran."""
+
+
+class RedirectFailed(RunnerFailed):
+    """A file that a stream is redirected to or from could not be opened."""
+
+
+class NoRunner(EngineError):
+    """Nothing on this machine can run a container."""
+
+    def __init__(self, tried: Sequence[tuple[str, str]]) -> None:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in tried)
+        super().__init__(f"cannot find a container runner: {reasons}")
+        self.tried = tuple(tried)
+        self.hint = "run as root with a C compiler or `runc` installed, or use `--engine dagger`"
+
+
+class ExecFailed(EngineError):
+    """A command ended with an exit code that was not expected; -1 when it never started.
+
+    `stdout` and `stderr` are scrubbed, trimmed and at most their last 100 KiB.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], exit_code: int, *, stdout: str = "", stderr: str = "", message: str = ""
+    ) -> None:
+        super().__init__(message or f"exit code: {exit_code}")
+        self.argv = tuple(argv)
+        self.exit_code = exit_code
+        self.stdout_tail = stdout
+        self.stderr_tail = stderr
+
+
+class ServiceExited(EngineError):
+    """A service ended while something used it."""
+
+    def __init__(self, host_name: str, alias: str, exit_code: int) -> None:
+        named = f"{host_name} (aliased as {alias})" if alias else host_name
+        super().__init__(f"bound service {named} exited: exit code: {exit_code}")
+        self.host_name = host_name
+        self.exit_code = exit_code
+
+
+class NetworkFailed(EngineError):
+    """A network namespace or the bridge could not be made."""
