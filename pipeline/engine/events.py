@@ -25,7 +25,30 @@ class ExecEvent:
     duration_s: float = 0.0
 
 
-Observer = Callable[[ExecEvent], None]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageEvent:
+    """An image name was turned into content; `source` says where that came from.
+
+    A `recipe` is a stand-in built from Debian packages, never the registry's image; `note` says more.
+    """
+
+    reference: str  # as asked for
+    digest: Digest  # of the manifest; of the recipe's content for a stand-in
+    source: Literal["registry", "store", "recipe"]
+    span_id: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeEvent:
+    """Something a person should know, in one sentence."""
+
+    text: str
+    span_id: str = ""
+
+
+EngineEvent = ExecEvent | ImageEvent | NoticeEvent
+Observer = Callable[[EngineEvent], None]
 
 current_span: ContextVar[str] = ContextVar("current_span", default="")
 """The span id of the request being answered; set by the session, read where events are made."""

@@ -1,0 +1,425 @@
+"""Evaluates nodes: finds what was made before, makes the rest, each thing once at a time.
+
+Two keys are tried. The description key is the node's digest. On a miss the inputs are evaluated and
+the content key is formed: the same node with each input tree replaced by the identity of its
+snapshot, so that equal content under another description hits as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, assert_never
+
+import anyio
+
+from pipeline.digest import Digest, digest_text
+from pipeline.engine import edit, ops
+from pipeline.engine.events import ExecEvent, current_span
+from pipeline.engine.oci.layer import apply_layer
+from pipeline.engine.store import StoredResult
+from pipeline.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from pipeline.engine.events import Observer
+    from pipeline.engine.runtime.execute import ExecOutcome
+    from pipeline.engine.store import Draft, Snapshot, Store
+
+R = TypeVar("R")
+CANCEL_LIMIT_S = 30.0
+
+
+class ContentGone(EngineError):
+    """A tree is known by its content digest only, and the store no longer has it."""
+
+    def __init__(self, digest: Digest) -> None:
+        super().__init__(f"cannot use `{digest}`: it is no longer in the engine's store")
+        self.digest = digest
+        self.hint = "run again: the source is read anew"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecResult:
+    """What an accepted exec left: exit code, output blobs, and a snapshot per tree ("" the root)."""
+
+    exit_code: int
+    stdout: Digest
+    stderr: Digest
+    combined: Digest
+    trees: Mapping[str, Snapshot]
+
+
+class Executor(Protocol):
+    """Carries out one exec over evaluated trees; `runtime.execute` in production."""
+
+    async def __call__(self, node: ops.Exec, trees: Mapping[Digest, Snapshot]) -> ExecOutcome:
+        """Run `node`; the caller commits or discards the drafts of the outcome."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """Work that several callers wait for; it is cancelled when the last of them has gone."""
+
+    task: asyncio.Task[Any]
+    waiters: int = field(default=0)
+
+
+class Solver:
+    """Evaluates nodes over one store."""
+
+    def __init__(
+        self, store: Store, executor: Executor, *, max_execs: int, observer: Observer | None = None
+    ) -> None:
+        self.store = store
+        self._executor = executor
+        self._observer = observer
+        self._flights: dict[str, _Flight] = {}
+        self._exec_slots = asyncio.Semaphore(max_execs)
+
+    # ---- trees -----------------------------------------------------------------------------
+
+    async def tree(self, node: ops.Tree) -> Snapshot:
+        """Return the snapshot of a tree, made now if it was not before.
+
+        Raises:
+            EngineError: Something it is made of failed; the message says what.
+        """
+        if isinstance(node, ops.Scratch):
+            return self.store.snapshots.empty
+        if isinstance(node, ops.Pinned):
+            return self._pinned(node)
+        if isinstance(node, ops.ExecTree):
+            return (await self.exec(node.exec)).trees[node.mount]
+        if found := self._find(node.digest):
+            return found
+        return await self._once(node.digest, lambda: self._make_tree(node))
+
+    def _pinned(self, node: ops.Pinned) -> Snapshot:
+        found = self.store.index.find_content(node.content)
+        if found is None:
+            raise ContentGone(node.content)
+        return found
+
+    def _find(self, key: Digest) -> Snapshot | None:
+        result = self.store.index.find_result(key)
+        return self.store.snapshots.get(result.trees[""]) if result else None
+
+    async def _make_tree(self, node: ops.Edit | ops.Difference | ops.Layers) -> Snapshot:
+        if isinstance(node, ops.Edit):
+            return await self._edit(node)
+        if isinstance(node, ops.Difference):
+            return await self._difference(node)
+        if isinstance(node, ops.Layers):
+            return await self._layers(node)
+        assert_never(node)
+
+    async def _edit(self, node: ops.Edit) -> Snapshot:
+        sources = _sources_of(node.action)
+        snapshots = await self.trees([node.base, *sources])
+        base = snapshots[node.base.digest]
+        async with self._views(snapshots[s.digest] for s in sources) as paths:
+            views = {source.digest: path for source, path in zip(sources, paths, strict=True)}
+            action = await _by_content(node.action, views, snapshots)
+            key = ops.Edit(base=ops.Pinned(content=base.identity), action=action).digest
+            if found := self._alias(node.digest, key):
+                return found
+            snapshot = await self._draft(
+                base, key, lambda root: edit.apply(node.action, root, lambda tree: views[tree.digest])
+            )
+        self._save(node.digest, key, {"": snapshot})
+        return snapshot
+
+    async def _difference(self, node: ops.Difference) -> Snapshot:
+        snapshots = await self.trees([node.lower, node.upper])
+        lower, upper = snapshots[node.lower.digest], snapshots[node.upper.digest]
+        key = ops.Difference(
+            lower=ops.Pinned(content=lower.identity), upper=ops.Pinned(content=upper.identity)
+        ).digest
+        if found := self._alias(node.digest, key):
+            return found
+        async with self._views([lower, upper]) as (below, above):
+            snapshot = await self._draft(
+                self.store.snapshots.empty, key, lambda root: edit.difference(below, above, root)
+            )
+        self._save(node.digest, key, {"": snapshot})
+        return snapshot
+
+    async def _layers(self, node: ops.Layers) -> Snapshot:
+        """Unpack an image's layers, one snapshot each, known by their chain id."""
+        snapshot = self.store.snapshots.empty
+        chain = ""
+        missing: list[tuple[Digest, Digest]] = []
+        for diff_id in node.diff_ids:
+            chain = str(diff_id) if not chain else str(digest_text(f"{chain} {diff_id}"))
+            found = None if missing else self._find(Digest(chain))
+            if found:
+                snapshot = found
+            else:
+                missing.append((diff_id, Digest(chain)))
+        fetches = [asyncio.ensure_future(node.source.fetch(diff_id)) for diff_id, _ in missing]
+        try:
+            for (diff_id, chain_id), fetch in zip(missing, fetches, strict=True):
+                blob = await fetch
+                snapshot = await self._once(
+                    chain_id, lambda s=snapshot, b=blob, d=diff_id, c=chain_id: self._unpack(s, b, d, c)
+                )
+        finally:
+            for fetch in fetches:
+                fetch.cancel()
+            await asyncio.gather(*fetches, return_exceptions=True)
+        self._save(node.digest, node.digest, {"": snapshot})
+        return snapshot
+
+    async def _unpack(self, parent: Snapshot, blob: Path, diff_id: Digest, chain_id: Digest) -> Snapshot:
+        if found := self._find(chain_id):
+            return found
+        snapshots = self.store.snapshots
+        draft = snapshots.prepare(parent)
+        try:
+            got = await asyncio.to_thread(apply_layer, blob, draft.upper, snapshots.lowers(parent))
+            if got != diff_id:
+                raise LayerMismatch(expected=diff_id, got=got)
+            snapshot = snapshots.commit(draft, identity=chain_id)
+        except BaseException:
+            snapshots.discard(draft)
+            raise
+        self._save(chain_id, chain_id, {"": snapshot})
+        return snapshot
+
+    async def _draft(self, base: Snapshot, identity: Digest, fill: Callable[[Path], None]) -> Snapshot:
+        """Make a snapshot over `base` by filling its merged, writable view in a thread."""
+        snapshots = self.store.snapshots
+        draft = snapshots.prepare(base)
+
+        def work() -> None:
+            with snapshots.writable(draft) as root:
+                fill(root)
+
+        try:
+            await _in_thread(work)
+            return snapshots.commit(draft, identity=identity)
+        except BaseException:
+            snapshots.discard(draft)
+            raise
+
+    @contextlib.asynccontextmanager
+    async def _views(self, snapshots: Iterable[Snapshot]) -> Any:
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(self.store.snapshots.view(s)) for s in snapshots]
+
+    async def trees(self, nodes: Iterable[ops.Tree]) -> dict[Digest, Snapshot]:
+        """Evaluate several trees side by side; the first failure cancels the others."""
+        wanted = {node.digest: node for node in nodes}
+        results: dict[Digest, Snapshot] = {}
+
+        async def one(node: ops.Tree) -> None:
+            results[node.digest] = await self.tree(node)
+
+        if len(wanted) == 1:
+            await one(next(iter(wanted.values())))
+            return results
+        tasks = [asyncio.ensure_future(one(node)) for node in wanted.values()]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return results
+
+    # ---- execs -----------------------------------------------------------------------------
+
+    async def exec(self, node: ops.Exec) -> ExecResult:
+        """Return an exec's result, run now if it was not before.
+
+        Raises:
+            ExecFailed: The exit code is not among those expected. Failures are never kept.
+        """
+        if found := self._find_exec(node.digest):
+            self._tell_cached(node, found)
+            return found
+        return await self._once(node.digest, lambda: self._run(node))
+
+    async def _run(self, node: ops.Exec) -> ExecResult:
+        inputs = await self.trees(exec_inputs(node))
+        key = _exec_by_content(node, inputs).digest
+        if key != node.digest and (found := self._find_exec(key)):
+            self.store.index.save_result(node.digest, _stored(found))
+            self._tell_cached(node, found)
+            return found
+        async with self._exec_slots:
+            outcome = await self._executor(node, inputs)
+        result = self._commit(outcome, key)
+        for each in {node.digest, key}:
+            self.store.index.save_result(each, _stored(result))
+        return result
+
+    def _commit(self, outcome: ExecOutcome, key: Digest) -> ExecResult:
+        drafts: dict[str, Draft] = {"": outcome.rootfs, **outcome.mounts}
+        trees = {
+            mount: self.store.snapshots.commit(draft, identity=digest_text(f"{key} {mount}"))
+            for mount, draft in drafts.items()
+        }
+        return ExecResult(
+            exit_code=outcome.exit_code,
+            stdout=outcome.stdout,
+            stderr=outcome.stderr,
+            combined=outcome.combined,
+            trees=trees,
+        )
+
+    def _find_exec(self, key: Digest) -> ExecResult | None:
+        stored = self.store.index.find_result(key)
+        if stored is None:
+            return None
+        data = stored.data
+        return ExecResult(
+            exit_code=int(data["exit_code"]),
+            stdout=Digest(data["stdout"]),
+            stderr=Digest(data["stderr"]),
+            combined=Digest(data["combined"]),
+            trees={mount: self.store.snapshots.get(n) for mount, n in stored.trees.items()},
+        )
+
+    def _tell_cached(self, node: ops.Exec, found: ExecResult) -> None:
+        if self._observer is not None:
+            self._observer(
+                ExecEvent(
+                    kind="cached",
+                    exec_digest=node.digest,
+                    span_id=current_span.get(),
+                    argv=node.argv,
+                    exit_code=found.exit_code,
+                )
+            )
+
+    # ---- keys and flights ------------------------------------------------------------------
+
+    def _alias(self, description: Digest, key: Digest) -> Snapshot | None:
+        """Return what the content key has, known from now on by the description too."""
+        if key == description or (found := self._find(key)) is None:
+            return None
+        self._save(description, description, {"": found})
+        return found
+
+    def _save(self, description: Digest, key: Digest, trees: Mapping[str, Snapshot]) -> None:
+        stored = StoredResult(trees={name: s.id for name, s in trees.items()}, data={}, blobs=())
+        for each in {description, key}:
+            self.store.index.save_result(each, stored)
+
+    async def _once(self, key: str, make: Callable[[], Awaitable[R]]) -> R:
+        """Share one evaluation among all who ask for it now."""
+        flight = self._flights.get(key)
+        if flight is None or flight.task.done():
+            flight = _Flight(asyncio.ensure_future(make()))
+            self._flights[key] = flight
+            flight.task.add_done_callback(lambda task: self._landed(key, task))
+        flight.waiters += 1
+        try:
+            result: R = await asyncio.shield(flight.task)
+        finally:
+            flight.waiters -= 1
+            if flight.waiters == 0 and not flight.task.done():
+                flight.task.cancel()
+                self._flights.pop(key, None)
+                # Shielded, or a cancelled caller would go on before the container is gone;
+                # bounded, or a stuck unmount would hang the session.
+                with anyio.move_on_after(CANCEL_LIMIT_S, shield=True):
+                    await asyncio.wait([flight.task])
+        return result
+
+    def _landed(self, key: str, task: asyncio.Task[Any]) -> None:
+        flight = self._flights.get(key)
+        if flight is not None and flight.task is task:
+            del self._flights[key]
+        if not task.cancelled():
+            task.exception()  # read here, so that a failure nobody waits for any more is not logged
+
+
+class LayerMismatch(EngineError):
+    """A layer's content is not what the image's configuration says."""
+
+    def __init__(self, *, expected: Digest, got: Digest) -> None:
+        super().__init__(f"cannot unpack layer `{expected}`: its content is `{got}`")
+        self.hint = "the image or its registry is damaged; pull it again"
+
+
+async def _in_thread(work: Callable[[], None]) -> None:
+    """Run blocking work in a thread and wait for its end even when cancelled: it holds a mount."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task])
+        raise
+
+
+def _sources_of(action: ops.Action) -> list[ops.Tree]:
+    if isinstance(action, (ops.Copy, ops.Unpack)):
+        return [action.source]
+    if isinstance(action, ops.ApplyChanges):
+        return [action.before, action.after]
+    return []
+
+
+async def _by_content(
+    action: ops.Action, views: Mapping[Digest, Path], snapshots: Mapping[Digest, Snapshot]
+) -> ops.Action:
+    """Return the action with its sources named by content: what is copied, not what it lies in."""
+
+    def pinned(tree: ops.Tree) -> ops.Pinned:
+        return ops.Pinned(content=snapshots[tree.digest].identity)
+
+    if isinstance(action, ops.Copy):
+        whole = action.kind == "contents" and action.source_path == "/" and action.filters == ops.Filters()
+        if whole:
+            return replace(action, source=pinned(action.source))
+        selected = await asyncio.to_thread(edit.selection_digest, action, views[action.source.digest])
+        name = action.name if action.into else ""
+        return replace(
+            action,
+            source=ops.Pinned(content=selected),
+            source_path="/",
+            filters=ops.Filters(),
+            name=name,
+        )
+    if isinstance(action, ops.Unpack):
+        return replace(action, source=pinned(action.source))
+    if isinstance(action, ops.ApplyChanges):
+        return replace(action, before=pinned(action.before), after=pinned(action.after))
+    return action
+
+
+def exec_inputs(node: ops.Exec) -> list[ops.Tree]:
+    """Return the trees an exec needs: its base, mounted trees, seeds of cache volumes."""
+    mounted = [m.tree for m in node.mounts if isinstance(m, ops.TreeMount)]
+    seeds = [
+        m.volume.source for m in node.mounts if isinstance(m, ops.CacheMount) and m.volume.source is not None
+    ]
+    return [node.base, *mounted, *seeds]
+
+
+def _exec_by_content(node: ops.Exec, inputs: Mapping[Digest, Snapshot]) -> ops.Exec:
+    def pinned(tree: ops.Tree) -> ops.Pinned:
+        return ops.Pinned(content=inputs[tree.digest].identity)
+
+    mounts = tuple(
+        replace(m, tree=pinned(m.tree)) if isinstance(m, ops.TreeMount) else m for m in node.mounts
+    )
+    return replace(node, base=pinned(node.base), mounts=mounts)
+
+
+def _stored(result: ExecResult) -> StoredResult:
+    blobs = (result.stdout, result.stderr, result.combined)
+    data = {
+        "exit_code": result.exit_code,
+        "stdout": result.stdout,
+        "stderr": result.stderr,
+        "combined": result.combined,
+    }
+    return StoredResult(trees={m: s.id for m, s in result.trees.items()}, data=data, blobs=blobs)
