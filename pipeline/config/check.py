@@ -1,4 +1,4 @@
-"""Tables become a `Config`: nothing is coerced, and every problem is found with its path and what was expected.
+"""Tables become a `Config`: nothing is coerced, every problem is found, with its path and what was expected.
 
 Imported only when somebody set something: cattrs costs a third of a `--help`.
 """

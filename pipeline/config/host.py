@@ -1,4 +1,4 @@
-"""The host's network settings, from where other tools read them: the environment, pip's files, the CA bundle."""
+"""The host's network settings, where other tools read them: the environment, pip's files, the CA bundle."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _INHERITED: Final = (
 
 
 def _pip_settings(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Read pip's configuration files in pip's order: system, user, environment; `[install]` over `[global]`."""
+    """Read pip's configuration files in its order: system, user, environment; `[install]` over `[global]`."""
     named = environ.get("PIP_CONFIG_FILE", "")
     if named == os.devnull:  # pip's own way of saying: no files at all
         return {}

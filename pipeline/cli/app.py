@@ -1,0 +1,111 @@
+"""The `pipeline` command: a table of commands, each loaded when it is called, and errors made into exit codes.
+
+What commands share is in `options` and `project`; how text leaves the process in `output`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import click
+
+from pipeline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, PipelineError
+
+# The sentence stands here too, so that `--help` loads no command; a test compares it with the command's own.
+COMMANDS: Final[Mapping[str, str]] = {
+    "run": "Run the pipeline, or the chosen stages of it.",
+    "list": "List the stages of this project.",
+    "plan": "Show what a run would do, and why, without doing it.",
+    "graph": "Draw the graph of stages.",
+    "explain": "Say why a stage would run, or where each setting comes from.",
+    "logs": "Show what a stage said in a run.",
+    "runs": "List past runs, the newest first.",
+    "report": "Write the report of a run again from what it recorded.",
+    "cache": "Show or prune the cache of stage results.",
+    "engine": "Look after the embedded engine.",
+    "doctor": "Check this machine and say how to mend what is found.",
+    "init": "Write a commented starting configuration.",
+    "prefetch": "Fetch images and packages for working offline.",
+}
+
+
+class Commands(click.Group):
+    """A group whose commands are modules of this package, imported when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"pipeline.cli.{cmd_name}_command")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and name not in COMMANDS:
+            from pipeline.config import suggest
+
+            message = f"no command is called `{name}`"
+            raise click.UsageError(message + suggest(name, list(COMMANDS)), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"pipeline {version('dagger-pipeline')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 good, 1 a stage failed, 2 wrong use or configuration, 3 refused by policy, "
+    "124 deadline, 130 interrupted.",
+)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version."
+)
+@click.option("-C", "directory", metavar="DIR", help="Work in DIR instead of the current directory.")
+@click.pass_context
+def app(ctx: click.Context, directory: str | None) -> None:
+    """Delivery pipelines as async Python functions over Dagger containers.
+
+    The same graph of stages runs here and in CI, by one command: pipeline run.
+    """
+    ctx.obj = directory
+
+
+def run(argv: Sequence[str]) -> int:
+    """Carry out `argv` and return the exit code; errors of ours become one sentence on stderr."""
+    from pipeline.cli.output import say_error
+
+    try:
+        code = app.main(args=list(argv), prog_name="pipeline", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return EXIT_USAGE
+    except PipelineError as error:
+        say_error(error)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader has left (`pipeline list | head`): quiet, and Python must not complain when it flushes.
+        sys.stdout = None  # type: ignore[assignment]
+        return EXIT_OK
+    return code if isinstance(code, int) else EXIT_OK

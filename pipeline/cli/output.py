@@ -1,0 +1,103 @@
+"""How text leaves the process: data on stdout, talk on stderr, colour only where it is wanted.
+
+`NO_COLOR` and `TERM=dumb` switch colour off, `FORCE_COLOR` on; otherwise the stream must be a terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.errors import PipelineError
+
+COLOURS = {
+    "success": "green",
+    "failure": "red",
+    "error": "red",
+    "timeout": "red",
+    "skip": "yellow",
+    "cancellation": "yellow",
+    "cached": "cyan",
+    "run": "green",
+}
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Whether text to `stream` may be coloured."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+
+
+def coloured(text: str, colour: str | None, *, stream: TextIO | None = None, bold: bool = False) -> str:
+    """Dress `text` for `stream` (stdout when None)."""
+    if not wants_colour(stream or sys.stdout) or (colour is None and not bold):
+        return text
+    return click.style(text, fg=colour, bold=bold or None)
+
+
+def say(text: str) -> None:
+    """Talk to people, on stderr."""
+    click.echo(text, err=True, color=wants_colour(sys.stderr))
+
+
+def say_error(error: PipelineError) -> None:
+    """Report an error once: its sentence, and its advice below."""
+    word = coloured("error:", "red", stream=sys.stderr, bold=True)
+    say(f"{word} {error}")
+    if error.hint:
+        say(f"{coloured('hint:', 'cyan', stream=sys.stderr)} {error.hint}")
+
+
+def write(text: str) -> None:
+    """Write data to stdout."""
+    click.echo(text, color=wants_colour(sys.stdout))
+
+
+def write_json(value: object) -> None:
+    """Write one JSON document to stdout."""
+    import json
+
+    write(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = ()) -> str:
+    """Lay out rows in columns two spaces apart; the last column is not padded. Colours do not count."""
+    everything = [*([list(header)] if header else []), *map(list, rows)]
+    if not everything:
+        return ""
+    widths = [max(len(click.unstyle(row[i])) for row in everything) for i in range(len(everything[0]))]
+    lines = []
+    for row in everything:
+        cells = [cell + " " * (widths[i] - len(click.unstyle(cell))) for i, cell in enumerate(row)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def duration(seconds: float | None) -> str:
+    """Write a duration for people: "0.3s", "12s", "3m05s", "1h02m"; "" for None."""
+    if seconds is None:
+        return ""
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def size(bytes_: int) -> str:
+    """Write a size for people: "512 B", "1.4 MB"."""
+    number = float(bytes_)
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
