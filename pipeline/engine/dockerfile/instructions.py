@@ -12,7 +12,7 @@ Sharing = Literal["shared", "private", "locked"]
 
 
 class DockerfileError(EngineError):
-    """A Dockerfile says something that cannot be read or carried out; `line` is 1-based, 0 for the file as a whole."""
+    """A Dockerfile cannot be read or carried out; `line` counts from 1, 0 means the whole file."""
 
     def __init__(self, act: str, file: str, line: int, reason: str) -> None:
         where = f" line {line}" if line else ""
@@ -61,11 +61,18 @@ class RunMount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """Where an instruction stands; `text` is the logical line without its heredocs."""
+class Where:
+    """Where an instruction stands: its first line, and the logical line without heredocs."""
 
     line: int
-    text: str = ""
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What every instruction has."""
+
+    at: Where
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,8 +228,24 @@ class Maintainer(Line):
 
 
 Instruction = (
-    From | Arg | Env | Label | Run | Copy | Add | Cmd | Entrypoint | Shell | Workdir | User | Expose | Volume
-    | StopSignal | Healthcheck | Onbuild | Maintainer
+    From
+    | Arg
+    | Env
+    | Label
+    | Run
+    | Copy
+    | Add
+    | Cmd
+    | Entrypoint
+    | Shell
+    | Workdir
+    | User
+    | Expose
+    | Volume
+    | StopSignal
+    | Healthcheck
+    | Onbuild
+    | Maintainer
 )
 
 

@@ -1,0 +1,181 @@
+"""A Dockerfile's directives and logical lines: continuations joined, comments dropped, heredocs collected."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.engine.dockerfile.expand import BadSubstitution, Quoting, expand_words
+from pipeline.engine.dockerfile.instructions import DockerfileError, Heredoc
+from pipeline.engine.dockerfile.words import NotTexts, parse_json_form, split_flags, split_instruction
+
+_DIRECTIVE: Final = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*\Z")
+_HEREDOC: Final = re.compile(r"(\d*)<<(-?)([^<]*)\Z", re.DOTALL)
+_WITH_HEREDOCS: Final = frozenset({"run", "copy", "add"})
+_DIRECTIVES: Final = ("syntax", "escape", "check")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogicalLine:
+    """One instruction's text, where it starts (1-based), and the inline documents after it."""
+
+    number: int
+    text: str
+    heredocs: tuple[Heredoc, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A file as logical lines; directives that are absent are ""."""
+
+    lines: tuple[LogicalLine, ...]
+    escape: str
+    syntax: str
+    check: str
+
+
+def split_lines(text: str, *, file: str) -> Source:
+    """Split a Dockerfile into logical lines.
+
+    Raises:
+        DockerfileError: A bad or repeated directive, or a heredoc without its end.
+    """
+    physical = _by_newline(text)
+    directives = _read_directives(physical, file)
+    escape = directives.get("escape", "\\")
+    reader = _Reader(physical, escape, file)
+    return Source(
+        lines=tuple(reader.read()),
+        escape=escape,
+        syntax=directives.get("syntax", ""),
+        check=directives.get("check", ""),
+    )
+
+
+def parse_heredoc(word: str) -> Heredoc | None:
+    """Read a `<<NAME` word; None when it is none. The content is not known here."""
+    match = _HEREDOC.match(word)
+    if match is None or not match[3]:
+        return None
+    try:
+        plain = expand_words(match[3], {}, Quoting(keep_unset=True))
+        raw = expand_words(match[3], {}, Quoting(keep_unset=True, keep_quotes=True, keep_escapes=True))
+    except BadSubstitution:
+        return None
+    if len(plain) != 1:
+        return None
+    return Heredoc(name=plain[0], content="", expand=plain == raw, chomp=match[2] == "-")
+
+
+def _by_newline(text: str) -> list[str]:
+    """Split at newlines only; a carriage return before one is the line's own until it is trimmed."""
+    parts = text.removeprefix("\ufeff").split("\n")
+    lines = [part + "\n" for part in parts[:-1]]
+    return [*lines, parts[-1]] if parts[-1] else lines
+
+
+def _read_directives(lines: list[str], file: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        match = _DIRECTIVE.match(line.strip())
+        if match is None:
+            break
+        name, value = match[1].lower(), match[2]
+        if name not in _DIRECTIVES:
+            continue
+        if name in found:
+            raise DockerfileError("parse", file, number, f"only one {name} parser directive can be used")
+        if name == "escape" and value not in ("\\", "`"):
+            raise DockerfileError("parse", file, number, f"invalid ESCAPE '{value}': it must be ` or \\")
+        found[name] = value
+    return found
+
+
+class _Reader:
+    """Walks the physical lines once."""
+
+    def __init__(self, lines: list[str], escape: str, file: str) -> None:
+        self._lines = lines
+        self._file = file
+        self._at = 0
+        mark = re.escape(escape)
+        self._continued = re.compile(rf"(?:(?<!{mark})|\A){mark}[ \t]*\Z")
+
+    def read(self) -> list[LogicalLine]:
+        found: list[LogicalLine] = []
+        while self._at < len(self._lines):
+            number = self._at + 1
+            text = self._read_text()
+            if text.strip():
+                heredocs = self._read_heredocs(text, number)
+                found.append(LogicalLine(number=number, text=text, heredocs=heredocs))
+        return found
+
+    def _read_text(self) -> str:
+        line = self._take().rstrip("\r\n").lstrip()
+        if line.startswith("#"):
+            return ""
+        text, ends = self._cut(line)
+        while not ends and self._at < len(self._lines):
+            line = self._take().rstrip("\r\n")
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            more, ends = self._cut(line)
+            text += more
+        return text
+
+    def _take(self) -> str:
+        self._at += 1
+        return self._lines[self._at - 1]
+
+    def _cut(self, line: str) -> tuple[str, bool]:
+        """Return the line without its continuation mark, and whether the instruction ends here."""
+        match = self._continued.search(line)
+        return (line, True) if match is None else (line[: match.start()], False)
+
+    def _read_heredocs(self, text: str, number: int) -> tuple[Heredoc, ...]:
+        if "<<" not in text or not _may_have_heredocs(text):
+            return ()
+        try:
+            quoting = Quoting(keep_quotes=True, keep_escapes=True, keep_unset=True)
+            words = expand_words(text, {}, quoting)
+        except BadSubstitution:
+            return ()  # a shell's own syntax, `<<` in it being no more than that
+        marks = [mark for mark in map(parse_heredoc, words) if mark is not None]
+        return tuple(self._read_body(mark, number) for mark in marks)
+
+    def _read_body(self, mark: Heredoc, number: int) -> Heredoc:
+        raw: list[str] = []
+        while self._at < len(self._lines):
+            line = self._take()
+            end = line.rstrip("\r\n")
+            if (end.lstrip("\t") if mark.chomp else end) == mark.name:
+                body = [one.lstrip("\t") for one in raw] if mark.chomp else raw
+                return Heredoc(
+                    name=mark.name,
+                    content="".join(body),
+                    expand=mark.expand,
+                    chomp=mark.chomp,
+                    raw="".join(raw),
+                )
+            raw.append(line)
+        raise DockerfileError("parse", self._file, number, f"unterminated heredoc `{mark.name}`")
+
+
+def _may_have_heredocs(text: str) -> bool:
+    words = text.split(maxsplit=2)
+    if words[0].lower() == "onbuild" and len(words) > 1:
+        words = words[1:]
+    return words[0].lower() in _WITH_HEREDOCS and not (len(words) > 1 and _is_json(text))
+
+
+def _is_json(text: str) -> bool:
+    """Is the instruction's argument in JSON form? Then `<<` in it is plain text."""
+    keyword, rest = split_instruction(text)
+    if keyword == "ONBUILD":
+        _, rest = split_instruction(rest)
+    try:
+        return parse_json_form(split_flags(rest)[1]) is not None
+    except NotTexts:
+        return True
