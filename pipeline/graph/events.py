@@ -120,5 +120,12 @@ class RunFinished:
 
 
 Event = (
-    RunStarted | StageStarted | StageOutput | StageStep | StageQuiet | StageRetried | StageFinished | RunFinished
+    RunStarted
+    | StageStarted
+    | StageOutput
+    | StageStep
+    | StageQuiet
+    | StageRetried
+    | StageFinished
+    | RunFinished
 )
