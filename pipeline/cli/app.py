@@ -1,4 +1,4 @@
-"""The `pipeline` command: a table of commands, each loaded when it is called, and errors made into exit codes.
+"""The `pipeline` command: a table of commands, each loaded when it is called; errors become exit codes.
 
 What commands share is in `options` and `project`; how text leaves the process in `output`.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from pipeline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 # The sentence stands here too, so that `--help` loads no command; a test compares it with the command's own.
 COMMANDS: Final[Mapping[str, str]] = {
@@ -106,6 +108,6 @@ def run(argv: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader has left (`pipeline list | head`): quiet, and Python must not complain when it flushes.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return EXIT_OK
     return code if isinstance(code, int) else EXIT_OK

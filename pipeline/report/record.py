@@ -1,0 +1,235 @@
+"""The one account of a run: events are folded into a `RunRecord`, and every view reads that.
+
+What a killed run had told until then is a record too, in which some stages have no outcome.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, assert_never
+
+from pipeline.graph.events import (
+    Event,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageOutput,
+    StageQuiet,
+    StageRetried,
+    StageStarted,
+    StageStep,
+)
+from pipeline.graph.outcome import Failure, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+State = Literal["waiting", "running", "done"]
+
+# Colours, cursor movements, titles: a stage's output must not steer the reader's terminal.
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])|[\x00-\x08\x0b-\x1f\x7f\x9b]"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRecord:
+    """What is known of one stage."""
+
+    name: str
+    needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    effect: bool = False
+    action: Literal["run", "cached", "skip"] = "run"  # as planned
+    why: str = ""
+    expected_s: float | None = None
+    state: State = "waiting"
+    attempt: int = 0
+    started_at: float | None = None  # of the first attempt, seconds since the epoch
+    finished_at: float | None = None
+    duration_s: float = 0.0
+    outcome: Outcome | None = None
+    cached: bool = False
+    flaky: bool = False
+    soft_failed: bool = False
+    failure: Failure | None = None
+    retries: tuple[StageRetried, ...] = ()
+    steps: int = 0  # container commands that ended
+    cached_steps: int = 0
+    last_line: str = ""
+    quiet_s: float = 0.0
+    key: str = ""
+    kept: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """One word for people: passed, cached, failed, error, timeout, skipped, cancelled, running, waiting."""
+        if self.outcome is None:
+            return self.state if self.state != "done" else "unfinished"
+        if self.outcome is Outcome.SUCCESS:
+            return "cached" if self.cached else "passed"
+        return VERDICTS[self.outcome]
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether the stage makes the run bad."""
+        good = self.outcome in (None, Outcome.SUCCESS, Outcome.SKIP, Outcome.CANCELLATION)
+        return not good and not self.soft_failed
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What must be seen beside the verdict."""
+        flaky = (f"flaky, {self.attempt} attempts",) if self.flaky else ()
+        soft = ("soft failure",) if self.soft_failed else ()
+        effect = ("effect",) if self.effect and self.outcome is Outcome.SUCCESS else ()
+        return flaky + soft + effect
+
+
+VERDICTS = {
+    Outcome.SUCCESS: "passed",
+    Outcome.FAILURE: "failed",
+    Outcome.ERROR: "error",
+    Outcome.TIMEOUT: "timeout",
+    Outcome.SKIP: "skipped",
+    Outcome.CANCELLATION: "cancelled",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class RunRecord:
+    """A run so far. Only `add` changes it; the stages stand in the order of the plan."""
+
+    run_id: str = ""
+    project: str = ""
+    command: tuple[str, ...] = ()
+    commit: str = ""
+    dirty: bool = False
+    environment: str = ""
+    started_at: float = 0.0
+    finished_at: float | None = None
+    duration_s: float = 0.0
+    outcome: Outcome | None = None
+    exit_code: int | None = None
+    message: str = ""
+    stages: dict[str, StageRecord] = field(default_factory=dict)
+
+    def add(self, event: Event) -> None:
+        """Take one more event into account."""
+        match event:
+            case RunStarted():
+                self._start(event)
+            case RunFinished():
+                self.finished_at = event.at
+                self.duration_s = event.duration_s
+                self.outcome = event.outcome
+                self.exit_code = event.exit_code
+                self.message = event.message
+            case _:
+                self.stages[event.stage] = _advance(
+                    self.stages.get(event.stage) or StageRecord(name=event.stage), event
+                )
+
+    def _start(self, event: RunStarted) -> None:
+        self.run_id = event.run_id
+        self.project = event.project
+        self.command = event.command
+        self.commit = event.commit
+        self.dirty = event.dirty
+        self.environment = event.environment
+        self.started_at = event.at
+        for row in event.stages:
+            self.stages[row.name] = StageRecord(
+                name=row.name,
+                needs=row.needs,
+                after=row.after,
+                effect=row.effect,
+                action=row.action,
+                why=row.why,
+                expected_s=row.expected_s,
+            )
+
+    @property
+    def verdict(self) -> str:
+        """One word for the run; "unfinished" when it was killed or still goes on."""
+        return VERDICTS[self.outcome] if self.outcome is not None else "unfinished"
+
+    @property
+    def bad_stages(self) -> list[StageRecord]:
+        """The stages that failed, also softly, in the order in which they ended."""
+        bad = [stage for stage in self.stages.values() if stage.is_bad or stage.soft_failed]
+        return sorted(bad, key=lambda stage: stage.finished_at or 0.0)
+
+    def counts(self) -> dict[str, int]:
+        """How many stages have each verdict, worst first; verdicts without a stage are left out."""
+        found = Counter(stage.verdict for stage in self.stages.values())
+        return {verdict: found[verdict] for verdict in _ORDER if found[verdict]}
+
+
+_ORDER = (
+    "failed",
+    "error",
+    "timeout",
+    "cancelled",
+    "unfinished",
+    "running",
+    "waiting",
+    "skipped",
+    "passed",
+    "cached",
+)
+
+StageEvent = StageStarted | StageOutput | StageStep | StageQuiet | StageRetried | StageFinished
+
+
+def _advance(stage: StageRecord, event: StageEvent) -> StageRecord:
+    """What is known of a stage after `event`."""
+    match event:
+        case StageStarted():
+            began = event.at if stage.started_at is None else stage.started_at
+            return replace(stage, state="running", attempt=event.attempt, started_at=began, why=event.why)
+        case StageOutput():
+            return replace(stage, last_line=last_line(event.text) or stage.last_line, quiet_s=0.0)
+        case StageStep():
+            return replace(stage, steps=stage.steps + 1, cached_steps=stage.cached_steps + event.cached)
+        case StageQuiet():
+            return replace(stage, quiet_s=event.quiet_s)
+        case StageRetried():
+            return replace(stage, retries=(*stage.retries, event))
+        case StageFinished():
+            return replace(
+                stage,
+                state="done",
+                attempt=event.attempts,
+                finished_at=event.at,
+                duration_s=event.duration_s,
+                outcome=event.outcome,
+                why=event.why,
+                cached=event.cached,
+                flaky=event.flaky,
+                soft_failed=event.soft_failed,
+                failure=event.failure,
+                key=event.key,
+                kept=event.kept,
+            )
+    assert_never(event)
+
+
+def fold(events: Iterable[Event]) -> RunRecord:
+    """Make the record of the events."""
+    record = RunRecord()
+    for event in events:
+        record.add(event)
+    return record
+
+
+def clean(text: str) -> str:
+    """`text` without what would steer a terminal; tabs and line ends stay."""
+    return _ESCAPES.sub("", text.replace("\r\n", "\n"))
+
+
+def last_line(text: str) -> str:
+    """The last line of `text` that says something, or "". A progress bar's last state counts as a line."""
+    lines = re.split(r"[\r\n]", text)
+    return next((line.strip() for line in reversed([clean(line) for line in lines]) if line.strip()), "")
