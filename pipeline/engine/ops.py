@@ -25,7 +25,7 @@ class Node:
     __slots__ = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", digest_of(self))  # type: ignore[call-overload]
+        object.__setattr__(self, "digest", digest_of(self))  # type: ignore[arg-type]
 
 
 def _digest() -> Digest:
@@ -221,6 +221,9 @@ Action = (
     | ApplyChanges
 )
 
+Placed = Copy | WriteFile | MakeDirectory | MakeSymlink | Unpack | ChangeOwner
+"""Actions that work at one path."""
+
 
 # ---- exec ----------------------------------------------------------------------------------
 
@@ -241,6 +244,7 @@ class CacheVolume:
     namespace: str = "mainClient"
     source: Tree | None = None
     owner: str = ""
+    mode: int | None = None  # of the directory itself when it is made; None: 0755, or as in `source`
     sharing: Literal["SHARED", "PRIVATE", "LOCKED"] = "SHARED"
 
 
@@ -324,6 +328,7 @@ class Exec(Node):
     insecure: bool = False
     network: Literal["default", "none", "host"] = "default"
     platform: str = ""
+    label: str = field(default="", compare=False)  # where it was written; begins the text of its failure
     digest: Digest = _digest()
 
 
