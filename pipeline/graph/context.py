@@ -17,6 +17,7 @@ from pipeline.graph.outcome import Failure
 
 if TYPE_CHECKING:
     from pathlib import Path
+
     import dagger
 
 LONGEST_NAME = 200

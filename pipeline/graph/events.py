@@ -6,9 +6,10 @@ Times are seconds since the epoch. An event's `kind` in JSON is its class name.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pipeline.graph.outcome import Failure, Outcome
+if TYPE_CHECKING:
+    from pipeline.graph.outcome import Failure, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from pipeline.errors import RefusedByPolicy, UsageError
 from pipeline.graph.annotations import mismatch
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.graph.stage import AnyStage
     from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from pipeline.graph.stage import AnyStage
 
 
 class GraphError(UsageError):

@@ -14,6 +14,7 @@ from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
+
     from pipeline.graph.outcome import Failure
 
 P = ParamSpec("P")

@@ -1,0 +1,101 @@
+"""Which stages start now, and which are skipped: a pure function of what is known.
+
+The loop that starts tasks (`run`) has no rules of its own; they are all here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+
+class Standing(Enum):
+    """What a finished stage means to those that wait for it."""
+
+    GOOD = "good"  # it succeeded, its result is there
+    TOLERATED = "tolerated"  # no result, but nobody minds: it failed softly, or skipped itself
+    BAD = "bad"  # it failed, or was skipped because another one failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """What one stage waits for and what it takes up while it runs."""
+
+    needs: frozenset[str] = frozenset()  # must be GOOD
+    after: frozenset[str] = frozenset()  # must be GOOD or TOLERATED
+    weight: int = 1
+    exclusive: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Stages to start, in order, and stages to skip with the stage each waited for in vain."""
+
+    start: list[str] = field(default_factory=list)
+    skip: dict[str, str] = field(default_factory=dict)
+
+
+def decide(
+    waiting: Mapping[str, Wait],
+    done: Mapping[str, Standing],
+    running: Mapping[str, Wait],
+    *,
+    slots: int,
+    keep_going: bool,
+) -> Decision:
+    """Say which of the `waiting` stages to start and which to skip now; change nothing.
+
+    `waiting` is in order of preference. A stage is ready when all it needs is GOOD and all it comes after is
+    at least TOLERATED. Ready stages start while their weights fit into `slots`; one that does not fit lets
+    lighter ones behind it go first. A stage heavier than all slots counts as heavy as all of them, so it
+    runs alone: an idle machine always starts something that is ready. Of an `exclusive` group one stage runs
+    at a time.
+
+    A stage that waits for a BAD one, or needs a TOLERATED one, is skipped. Record the skips as BAD (as
+    TOLERATED where all it waited for in vain was TOLERATED) and ask again: a failure travels one step of the
+    graph per call. Without `keep_going` (fail-fast) one BAD stage is enough: nothing new starts, every
+    waiting stage is skipped on account of the first BAD one (or of the one it waited for), and those
+    running are left to finish.
+    """
+    bad = {name for name, standing in done.items() if standing is Standing.BAD}
+    if bad and not keep_going:
+        first = next(name for name in done if name in bad)
+        return Decision(skip={name: _culprit(wait, done) or first for name, wait in waiting.items()})
+    lacking = bad | {name for name, standing in done.items() if standing is Standing.TOLERATED}
+    skip = {}
+    ready = []
+    for name, wait in waiting.items():
+        if lacking and (wait.needs & lacking or wait.after & bad):
+            skip[name] = _culprit(wait, done) or ""
+        elif wait.needs <= done.keys() and wait.after <= done.keys():
+            ready.append(name)
+    return Decision(start=_fitting(ready, waiting, running.values(), slots), skip=skip)
+
+
+def _culprit(wait: Wait, done: Mapping[str, Standing]) -> str | None:
+    """The stage waited for in vain: a BAD one if there is one, else the lacking need; first by name."""
+    bad = [name for name in wait.needs | wait.after if done.get(name) is Standing.BAD]
+    lacking = [name for name in wait.needs if done.get(name) is Standing.TOLERATED]
+    return min(bad or lacking, default=None)
+
+
+def _fitting(
+    ready: list[str], waiting: Mapping[str, Wait], running: Collection[Wait], slots: int
+) -> list[str]:
+    free = slots - sum(min(wait.weight, slots) for wait in running)
+    taken = {wait.exclusive for wait in running if wait.exclusive is not None}
+    start = []
+    for name in ready:
+        if free <= 0:
+            break
+        wait = waiting[name]
+        if min(wait.weight, slots) <= free and wait.exclusive not in taken:
+            start.append(name)
+            free -= min(wait.weight, slots)
+            if wait.exclusive is not None:
+                taken.add(wait.exclusive)
+    return start
