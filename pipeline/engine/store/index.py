@@ -1,0 +1,115 @@
+"""The index: what was made before, by key. Whatever is lost or damaged is a miss, never an error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.engine.store.values import SnapshotNotFound, StoredResult
+
+if TYPE_CHECKING:
+    from pipeline.digest import Digest
+    from pipeline.engine.store.blobs import Blobs
+    from pipeline.engine.store.database import Database
+    from pipeline.engine.store.snapshots import Snapshots
+    from pipeline.engine.store.uses import Uses
+    from pipeline.engine.store.values import Snapshot
+
+
+class Index:
+    """The index of one store."""
+
+    def __init__(
+        self, root: Path, database: Database, uses: Uses, snapshots: Snapshots, blobs: Blobs
+    ) -> None:
+        self._volumes = root / "volumes"
+        self._database = database
+        self._uses = uses
+        self._snapshots = snapshots
+        self._blobs = blobs
+
+    def find_result(self, key: Digest) -> StoredResult | None:
+        """Return the result of an op; one whose snapshots or blobs are gone is removed, and None."""
+        row = self._database.row("SELECT trees, data, blobs FROM results WHERE key = ?", (key,))
+        if row is None:
+            return None
+        trees, data, blobs = (json.loads(text) for text in row)
+        result = StoredResult(trees=trees, data=data, blobs=tuple(blobs))
+        if self._is_whole(result) and self._uses.touch("results", key):
+            return result
+        self._database.write("DELETE FROM results WHERE key = ?", (key,))
+        self._uses.forget("results", key)
+        return None
+
+    def save_result(self, key: Digest, result: StoredResult) -> None:
+        """Keep what an op made, in place of what was kept before.
+
+        Raises:
+            TypeError: `result.data` holds something JSON cannot express.
+        """
+        texts = [json.dumps(part) for part in (dict(result.trees), dict(result.data), list(result.blobs))]
+        self._database.write(
+            "INSERT OR REPLACE INTO results (key, trees, data, blobs, used_by, last_used)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (key, *texts, *self._uses.stamp()),
+        )
+        self._uses.made("results", key)
+
+    def find_content(self, digest: Digest) -> Snapshot | None:
+        """Return a snapshot whose tree has this content digest."""
+        row = self._database.row("SELECT snapshot FROM contents WHERE digest = ?", (digest,))
+        if row is None:
+            return None
+        try:
+            return self._snapshots.get(row[0])
+        except SnapshotNotFound:
+            self._database.write("DELETE FROM contents WHERE digest = ?", (digest,))
+            return None
+
+    def save_content(self, digest: Digest, snapshot: Snapshot) -> None:
+        """Note that a snapshot's tree has this content digest."""
+        query = "INSERT OR REPLACE INTO contents (digest, snapshot) VALUES (?, ?)"
+        self._database.write(query, (digest, snapshot.id))
+
+    def find_recipe(self, number: str) -> str | None:
+        """Return the text an object's id stands for."""
+        row = self._database.row("SELECT text FROM recipes WHERE id = ?", (number,))
+        return None if row is None else str(row[0])
+
+    def save_recipe(self, number: str, text: str) -> None:
+        """Keep the text an object's id stands for."""
+        self._database.write("INSERT OR REPLACE INTO recipes (id, text) VALUES (?, ?)", (number, text))
+
+    def find_note(self, kind: str, key: str) -> str | None:
+        """Return a small fact, such as what a tag led to."""
+        row = self._database.row("SELECT value FROM notes WHERE kind = ? AND key = ?", (kind, key))
+        return None if row is None else str(row[0])
+
+    def save_note(self, kind: str, key: str, value: str) -> None:
+        """Keep a small fact."""
+        query = "INSERT OR REPLACE INTO notes (kind, key, value) VALUES (?, ?, ?)"
+        self._database.write(query, (kind, key, value))
+
+    def volume_path(self, identity: Digest) -> tuple[Path, bool]:
+        """Return the directory of a cache volume, and whether it was made by this call."""
+        path = self._volumes / identity.removeprefix("sha256:")
+        if self._uses.touch("volumes", identity) and path.is_dir():
+            return path, False
+        with self._database.writing() as connection:
+            created = not path.is_dir()
+            path.mkdir(mode=0o755, exist_ok=True)
+            connection.execute(
+                "INSERT OR REPLACE INTO volumes (identity, used_by, last_used) VALUES (?, ?, ?)",
+                (identity, *self._uses.stamp()),
+            )
+        self._uses.made("volumes", identity)
+        return path, created
+
+    def _is_whole(self, result: StoredResult) -> bool:
+        try:
+            for number in result.trees.values():
+                self._snapshots.get(number)
+        except SnapshotNotFound:
+            return False
+        return all(self._blobs.has(digest) for digest in result.blobs)

@@ -1,0 +1,180 @@
+"""Taking things away: what a dead engine left, what a crash of the machine made doubtful, and what is old.
+
+Always in two steps: the rows in one transaction, the files after it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.engine.store.layers import remove_tree
+from pipeline.engine.store.values import Usage
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+    from pipeline.engine.store.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What a pruning removed."""
+
+    snapshots: tuple[int, ...] = ()
+    blobs: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    size_bytes: int = 0
+
+
+def drop_doubtful(database: Database, boot: str) -> None:
+    """Forget what another boot of the machine wrote and did not flush."""
+    with database.writing() as connection:
+        for table in ("snapshots", "blobs"):
+            query = f"DELETE FROM {table} WHERE durable != 1 AND boot != ?"  # noqa: S608
+            connection.execute(query, (boot,))
+        orphans = "DELETE FROM snapshots WHERE parent != 0 AND parent NOT IN (SELECT id FROM snapshots)"
+        while connection.execute(orphans).rowcount > 0:
+            pass
+        _drop_dangling(connection)
+
+
+def sweep(root: Path, database: Database, living: frozenset[int]) -> None:
+    """Remove the drafts of dead engines, and every file that no row names."""
+    with database.writing() as connection:
+        owners = connection.execute("SELECT DISTINCT owner FROM drafts").fetchall()
+        for (owner,) in owners:
+            if owner not in living:
+                connection.execute("DELETE FROM drafts WHERE owner = ?", (owner,))
+        named = _names(connection, "SELECT id FROM snapshots UNION SELECT id FROM drafts") | {"0"}
+        snapshots = [name for name in os.listdir(root / "snapshots") if name not in named]
+        blobs = _names(connection, "SELECT substr(digest, 8) FROM blobs")
+        volumes = _names(connection, "SELECT substr(identity, 8) FROM volumes")
+        # Small files, and renamed under this same lock: taken away at once.
+        for name in os.listdir(root / "blobs" / "sha256"):
+            if name not in blobs:
+                os.unlink(root / "blobs" / "sha256" / name)
+        for name in os.listdir(root / "blobs" / "new"):
+            if int(name.partition("-")[0]) not in living:
+                os.unlink(root / "blobs" / "new" / name)
+        gone = [name for name in os.listdir(root / "volumes") if name not in volumes]
+    for name in snapshots:
+        remove_tree(root / "snapshots" / name)
+    for name in gone:
+        remove_tree(root / "volumes" / name)
+
+
+def measure_usage(root: Path, database: Database) -> tuple[Usage, ...]:
+    """Say what takes the space, by kind; volumes are walked, the rest is known."""
+    blobs = database.row("SELECT count(*), coalesce(sum(size_bytes), 0) FROM blobs")
+    snapshots = database.row("SELECT count(*), coalesce(sum(size_bytes), 0) FROM snapshots")
+    results = database.row("SELECT count(*), coalesce(sum(length(trees) + length(data)), 0) FROM results")
+    volumes = [_volume_size(root, name) for (name,) in database.rows("SELECT identity FROM volumes")]
+    return (
+        Usage(kind="blobs", count=blobs[0], size_bytes=blobs[1]),
+        Usage(kind="snapshots", count=snapshots[0], size_bytes=snapshots[1]),
+        Usage(kind="volumes", count=len(volumes), size_bytes=sum(volumes)),
+        Usage(kind="results", count=results[0], size_bytes=results[1]),
+    )
+
+
+def prune(
+    root: Path,
+    database: Database,
+    *,
+    oldest_living: int,
+    max_bytes: int | None,
+    min_free_bytes: int | None,
+) -> Pruned:
+    """Remove what was not used for longest until both limits are kept, or nothing may be removed any more.
+
+    Nothing that an engine numbered `oldest_living` or later has used is removed, nor a snapshot that
+    others stand on.
+    """
+    excess = _excess(root, database, max_bytes, min_free_bytes)
+    if excess <= 0:
+        return Pruned()
+    volumes = {name: _volume_size(root, name) for (name,) in database.rows("SELECT identity FROM volumes")}
+    with database.writing() as connection:
+        pruned = _drop_oldest(connection, volumes, excess, oldest_living)
+    for digest in pruned.blobs:
+        (root / "blobs" / "sha256" / digest.removeprefix("sha256:")).unlink(missing_ok=True)
+    for number in pruned.snapshots:
+        remove_tree(root / "snapshots" / str(number))
+    for identity in pruned.volumes:
+        remove_tree(root / "volumes" / identity.removeprefix("sha256:"))
+    return pruned
+
+
+def _excess(root: Path, database: Database, max_bytes: int | None, min_free_bytes: int | None) -> int:
+    used = sum(usage.size_bytes for usage in measure_usage(root, database))
+    over = 0 if max_bytes is None else used - max_bytes
+    short = 0 if min_free_bytes is None else min_free_bytes - shutil.disk_usage(root).free
+    return max(over, short)
+
+
+def _drop_oldest(
+    connection: sqlite3.Connection, volumes: dict[str, int], excess: int, oldest_living: int
+) -> Pruned:
+    snapshots: list[int] = []
+    blobs: list[str] = []
+    caches: list[str] = []
+    freed = 0
+    while freed < excess and (victims := _find_victims(connection, oldest_living)):
+        for _when, kind, key, size_bytes in victims:
+            if freed >= excess:
+                break
+            if kind == "snapshot":
+                connection.execute("DELETE FROM snapshots WHERE id = ?", (key,))
+                snapshots.append(key)
+            elif kind == "blob":
+                connection.execute("DELETE FROM blobs WHERE digest = ?", (key,))
+                blobs.append(key)
+            else:
+                connection.execute("DELETE FROM volumes WHERE identity = ?", (key,))
+                caches.append(key)
+            freed += volumes.get(key, 0) if kind == "volume" else size_bytes
+    _drop_dangling(connection)
+    return Pruned(
+        snapshots=tuple(snapshots), blobs=tuple(blobs), volumes=tuple(caches), size_bytes=freed
+    )
+
+
+def _find_victims(connection: sqlite3.Connection, oldest_living: int) -> list[Any]:
+    """Return what may go now, least recently used first: leaves only, so ask again for their parents."""
+    query = """
+        SELECT last_used, 'snapshot', id, size_bytes FROM snapshots AS s WHERE used_by < ?1
+            AND NOT EXISTS (SELECT 1 FROM snapshots AS child WHERE child.parent = s.id)
+        UNION ALL SELECT last_used, 'blob', digest, size_bytes FROM blobs WHERE used_by < ?1
+        UNION ALL SELECT last_used, 'volume', identity, 0 FROM volumes WHERE used_by < ?1
+        ORDER BY 1"""
+    return connection.execute(query, (oldest_living,)).fetchall()
+
+
+def _drop_dangling(connection: sqlite3.Connection) -> None:
+    """Forget the results and contents whose snapshots or blobs are gone."""
+    connection.execute("DELETE FROM contents WHERE snapshot NOT IN (SELECT id FROM snapshots)")
+    connection.execute(
+        "DELETE FROM results WHERE EXISTS (SELECT 1 FROM json_each(results.trees) AS tree"
+        " WHERE tree.value != 0 AND tree.value NOT IN (SELECT id FROM snapshots))"
+        " OR EXISTS (SELECT 1 FROM json_each(results.blobs) AS blob"
+        " WHERE blob.value NOT IN (SELECT digest FROM blobs))"
+    )
+
+
+def _names(connection: sqlite3.Connection, query: str) -> set[str]:
+    return {str(name) for (name,) in connection.execute(query)}
+
+
+def _volume_size(root: Path, identity: str) -> int:
+    total = 0
+    for directory, _folders, files in os.walk(root / "volumes" / identity.removeprefix("sha256:")):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(directory, name)).st_blocks * 512
+            except FileNotFoundError:  # a running exec removed it meanwhile
+                continue
+    return total

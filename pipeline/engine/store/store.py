@@ -1,0 +1,135 @@
+"""One store: its directory, the engines that share it, and the doors to blobs, snapshots and index."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.engine.store import owners, prune
+from pipeline.engine.store.blobs import Blobs
+from pipeline.engine.store.database import Database, open_database
+from pipeline.engine.store.index import Index
+from pipeline.engine.store.snapshots import Snapshots
+from pipeline.engine.store.uses import Uses
+from pipeline.engine.store.values import StoreUnusable
+from pipeline.engine.store.views import Views
+
+if TYPE_CHECKING:
+    from pipeline.engine.store.owners import Owner
+    from pipeline.engine.store.prune import Pruned
+    from pipeline.engine.store.values import Usage
+
+_FOLDERS = ("owners", "blobs/sha256", "blobs/new", "snapshots/0/fs", "volumes")
+
+
+class Store:
+    """A store that this engine has entered; `close` it, or leave it to die: both are safe."""
+
+    def __init__(self, root: Path, database: Database, owner: Owner, boot: str) -> None:
+        self.root = root
+        self._database = database
+        self._owner = owner
+        self._uses = Uses(database, owner.number, boot)
+        self._views = Views(owner.path / "views")
+        self.blobs = Blobs(root, database, self._uses, owner.number)
+        self.snapshots = Snapshots(root, database, self._uses, self._views, owner.number)
+        self.index = Index(root, database, self._uses, self.snapshots, self.blobs)
+
+    @classmethod
+    def open(cls, root: Path) -> Store:
+        """Enter the store at `root`, making it when it is missing, and clear up after dead engines.
+
+        Raises:
+            StoreUnusable: The directory cannot be used, the index is locked, of a newer version, or
+                damaged while another engine uses it.
+        """
+        try:
+            for folder in _FOLDERS:
+                (root / folder).mkdir(parents=True, exist_ok=True)
+            with owners.guard(root):
+                return cls._enter(root)
+        except OSError as error:
+            raise StoreUnusable(root, str(error.strerror or error).lower()) from error
+
+    @classmethod
+    def _enter(cls, root: Path) -> Store:
+        living, dead = owners.find_living(root)
+        is_new = not (root / "engine.db").exists()
+        database = open_database(root / "engine.db", alone=not living, suspect=bool(dead))
+        try:
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+            prune.drop_doubtful(database, boot)
+            if dead or is_new or not living:
+                prune.sweep(root, database, living)
+            for path in dead:
+                owners.clear(path)
+            owner = owners.enter(root, _next_number(database))
+        except BaseException:
+            database.close()
+            raise
+        return cls(root, database, owner, boot)
+
+    def flush(self) -> None:
+        """Bring everything written so far to the disk and note that it is safe there; takes a while."""
+        self._uses.write_late()
+        mark = -self._owner.number
+        with self._database.writing() as connection:
+            for table in ("snapshots", "blobs"):
+                connection.execute(f"UPDATE {table} SET durable = ? WHERE durable = 0", (mark,))  # noqa: S608
+        _syncfs(self.root)
+        with self._database.writing() as connection:
+            for table in ("snapshots", "blobs"):
+                connection.execute(f"UPDATE {table} SET durable = 1 WHERE durable = ?", (mark,))  # noqa: S608
+
+    def usage(self) -> tuple[Usage, ...]:
+        """Say what takes the space, by kind; walks the cache volumes."""
+        return prune.measure_usage(self.root, self._database)
+
+    def prune(self, *, max_bytes: int | None = None, min_free_bytes: int | None = None) -> Pruned:
+        """Remove what was not used for longest until the store fits; never what a live engine has used.
+
+        Args:
+            max_bytes: The most the store may take; None sets no limit.
+            min_free_bytes: The least its file system has to have free; None sets no limit.
+        """
+        self._uses.write_late()
+        living, _dead = owners.find_living(self.root)
+        pruned = prune.prune(
+            self.root,
+            self._database,
+            oldest_living=min(living),
+            max_bytes=max_bytes,
+            min_free_bytes=min_free_bytes,
+        )
+        self.snapshots.forget(list(pruned.snapshots))
+        return pruned
+
+    def close(self) -> None:
+        """Flush, unmount the views and leave."""
+        self._views.close()
+        self.flush()
+        self._database.close()
+        self._owner.leave()
+
+
+def _next_number(database: Database) -> int:
+    with database.writing() as connection:
+        connection.execute(
+            "INSERT INTO counters (name, value) VALUES ('engines', 1)"
+            " ON CONFLICT (name) DO UPDATE SET value = value + 1"
+        )
+        row = connection.execute("SELECT value FROM counters WHERE name = 'engines'").fetchone()
+    return int(row[0])
+
+
+def _syncfs(root: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if libc.syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise StoreUnusable(root, f"it cannot be flushed: {os.strerror(code).lower()}")
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,86 @@
+"""What the store speaks of: snapshots, drafts, results, and what can go wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pipeline.digest import Digest
+
+
+class StoreUnusable(EngineError):
+    """The store's directory or its index cannot be used."""
+
+    def __init__(self, root: Path, reason: str, *, hint: str | None = None) -> None:
+        super().__init__(f"cannot use the store `{root}`: {reason}")
+        self.hint = hint
+
+
+class BlobNotFound(EngineError):
+    """A blob is not in the store."""
+
+    def __init__(self, digest: Digest) -> None:
+        super().__init__(f"cannot find the blob `{digest}`: it is not in the store")
+        self.digest = digest
+
+
+class BlobCorrupt(EngineError):
+    """Bytes do not have the digest they should have."""
+
+    def __init__(self, expected: Digest, actual: Digest) -> None:
+        super().__init__(f"cannot use the blob `{expected}`: its content has the digest `{actual}`")
+        self.expected = expected
+        self.actual = actual
+
+
+class SnapshotNotFound(EngineError):
+    """A snapshot is not in the store."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"cannot find snapshot {number}: it is not in the store")
+        self.number = number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A file tree in the store: one directory of changes over its parent. Snapshot 0 is the empty tree."""
+
+    id: int
+    parent: int | None
+    depth: int  # 0 for the empty tree
+    identity: Digest
+    size_bytes: int  # of its own changes, as the disk counts them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A snapshot in the making: `upper` takes the changes, `work` belongs to the overlay mount."""
+
+    id: int
+    parent: Snapshot
+    upper: Path
+    work: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResult:
+    """What an op left behind: trees by name (snapshot ids), plain data, and blobs."""
+
+    trees: Mapping[str, int] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)  # anything JSON can express
+    blobs: tuple[Digest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one kind of thing takes."""
+
+    kind: str  # "blobs", "snapshots", "volumes" or "results"
+    count: int
+    size_bytes: int
