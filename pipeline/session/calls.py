@@ -1,0 +1,74 @@
+"""Calls and ids: how an object came to be, written so that the same chain has the same id.
+
+An id is a letter of the type and a digest of the canonical call: the receiver's id, the field, the arguments
+that differ from their defaults with objects by id. What depends on the session or on time is pinned before:
+a host directory by its content, an image by its digest. Values of lists stand for themselves. An id never
+begins with a digit, since clients would write it as a number then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from pipeline.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PINNED: Final = ""
+"""The field name of a call that is a value: its arguments are the value."""
+
+
+class UnknownId(EngineError):
+    """No object of this store has the id."""
+
+    def __init__(self, identifier: str) -> None:
+        super().__init__(f"cannot load `{identifier}`: no object of this engine has that id")
+        self.identifier = identifier
+
+
+class WrongType(EngineError):
+    """An id stands for an object of another type than is needed."""
+
+    def __init__(self, expected: str, got: str) -> None:
+        super().__init__(f"load {expected}: expected {expected}, got {got}")
+        self.expected = expected
+        self.got = got
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a chain; without a receiver it is one of `Query`, or a value if `name` is `PINNED`."""
+
+    type: str
+    receiver: Call | None = None
+    name: str = PINNED
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    id: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        text = json.dumps(self.recipe(), sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        object.__setattr__(self, "id", self.type[0] + digest)
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what the store keeps of the call, as JSON can express it."""
+        receiver = self.receiver.id if self.receiver is not None else None
+        return {
+            "type": self.type,
+            "receiver": receiver,
+            "field": self.name,
+            "arguments": dict(self.arguments),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Object:
+    """A value of the engine with its GraphQL type and the call that made it; `Query` has none."""
+
+    type: str
+    value: Any
+    call: Call | None

@@ -1,0 +1,218 @@
+"""Makes, keeps and finds objects: one call of a chain, and ids back to what they stand for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline.session.calls import PINNED, Call, Object, UnknownId, WrongType
+from pipeline.session.fields import SYNC_FIELDS, Field, Table, Unsupported, UnsupportedValue
+from pipeline.session.schema import FieldType, InvalidQuery, Schema, TypeRef
+from pipeline.session.scope import Scope
+
+if TYPE_CHECKING:
+    from pipeline.engine.engine import Session
+    from pipeline.session.document import Value
+
+
+class Recipes(Protocol):
+    """Where the calls behind ids are kept across sessions."""
+
+    def find_recipe(self, identifier: str) -> Mapping[str, Any] | None:
+        """Return what was saved under an id."""
+
+    def save_recipe(self, identifier: str, recipe: Mapping[str, Any]) -> None:
+        """Keep a call under its id; saving it again changes nothing."""
+
+
+class PinnedValues(Protocol):
+    """Makes a value from the arguments of a pinned call of a type."""
+
+    def __call__(self, kind: str, arguments: Mapping[str, Any]) -> Any:
+        """Return the value."""
+
+
+class Objects:
+    """The objects of one session."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        tables: Mapping[str, Table],
+        *,
+        recipes: Recipes,
+        pinned_value: PinnedValues,
+        session: Session,
+    ) -> None:
+        self.schema = schema
+        self.root = Object(type="Query", value=session, call=None)
+        self._tables = tables
+        self._recipes = recipes
+        self._pinned_value = pinned_value
+        self._known: dict[str, Object] = {}
+        self._saved: set[str] = set()
+        self._scope = Scope(session=session, load=self.load)
+
+    # ---- ids -------------------------------------------------------------------------------
+
+    def save(self, target: Object) -> str:
+        """Return the object's id, which finds it from now on, in later sessions of the store too."""
+        if target.call is None:
+            raise InvalidQuery('Cannot query field "id" on type "Query".')
+        self._known[target.call.id] = target
+        call: Call | None = target.call
+        while call is not None and call.id not in self._saved:
+            self._recipes.save_recipe(call.id, call.recipe())
+            self._saved.add(call.id)
+            call = call.receiver
+        return target.call.id
+
+    async def load(self, identifier: str) -> Object:
+        """Return the object with an id, made again if need be; that runs no exec.
+
+        Raises:
+            UnknownId: The store knows no such id.
+        """
+        chain: list[tuple[str, Mapping[str, Any]]] = []
+        name: str | None = identifier
+        while name is not None and name not in self._known:
+            recipe = self._recipes.find_recipe(name)
+            if recipe is None:
+                raise UnknownId(identifier)
+            chain.append((name, recipe))
+            name = recipe["receiver"]
+        here = self.root if name is None else self._known[name]
+        for made, recipe in reversed(chain):
+            here = await self._replay(here, recipe)
+            self._known[made] = here
+        return here
+
+    async def load_as(self, expected: str, identifier: str) -> Object:
+        """Return the object with an id if it is of a type.
+
+        Raises:
+            UnknownId: The store knows no such id.
+            WrongType: It is of another type.
+        """
+        found = await self.load(identifier)
+        if found.type != expected and expected not in self.schema.object_type(found.type).interfaces:
+            raise WrongType(expected, found.type)
+        return found
+
+    async def _replay(self, receiver: Object, recipe: Mapping[str, Any]) -> Object:
+        kind, name, arguments = recipe["type"], recipe["field"], recipe["arguments"]
+        if name == PINNED:
+            return Object(
+                type=kind,
+                value=self._pinned_value(kind, arguments),
+                call=Call(type=kind, arguments=arguments),
+            )
+        field = self.field_type(receiver, name)
+        made = await self._made(receiver, field, arguments, replay=True)
+        assert isinstance(made, Object)  # noqa: S101 - only calls that answer objects are saved
+        return made
+
+    # ---- calls -----------------------------------------------------------------------------
+
+    def field_type(self, target: Object, name: str) -> FieldType:
+        """Return what the schema says of a field.
+
+        Raises:
+            InvalidQuery: The type has no such field.
+        """
+        found = self.schema.object_type(target.type).fields.get(name)
+        if found is None:
+            raise InvalidQuery(f'Cannot query field "{name}" on type "{target.type}".')
+        return found
+
+    async def call(
+        self, target: Object, name: str, given: Mapping[str, Value], variables: Mapping[str, Any]
+    ) -> Any:
+        """Return the result of one field: a plain value, None, an Object or a list of Objects.
+
+        Raises:
+            InvalidQuery: Field or arguments do not fit the schema.
+            Unsupported: Something is asked of what this engine does not have.
+            EngineError: The engine could not do it.
+        """
+        field = self.field_type(target, name)
+        arguments = self.schema.fit_arguments(target.type, field, given, variables)
+        return await self._made(target, field, arguments, replay=False)
+
+    async def _made(
+        self, target: Object, field: FieldType, arguments: Mapping[str, Any], *, replay: bool
+    ) -> Any:
+        if isinstance(target.value, UnsupportedValue):
+            return self._beyond(target, field, target.value.field)
+        if field.name == "id":
+            return self.save(target)
+        if target.type == "Query" and (found := await self._find_node(field, arguments)) is not None:
+            return found
+        row = self._tables.get(target.type, {}).get(field.name)
+        if row is None:
+            return self._beyond(target, field, f"{target.type}.{field.name}")
+        full = self._with_defaults(field, arguments) if replay else arguments
+        resolve = row.replay if replay and row.replay is not None else row.resolve
+        result = resolve(self._scope, target.value, await self._loaded(row, full))
+        if inspect.isawaitable(result):
+            result = await result
+        if field.name in SYNC_FIELDS:
+            return self.save(target)
+        return self._wrapped(field.type, result, self._call_of(target, field, arguments, row), row)
+
+    async def _find_node(self, field: FieldType, arguments: Mapping[str, Any]) -> Object | None:
+        if field.name == "node":
+            return await self.load(arguments["id"])
+        if field.name.startswith("load") and field.name.endswith("FromID"):
+            return await self.load_as(field.type.base, arguments["id"])
+        return None
+
+    def _beyond(self, target: Object, field: FieldType, missing: str) -> Object:
+        """Answer a field this engine lacks: an object that can be chained on, but not asked anything."""
+        is_list = field.type.item is not None
+        if is_list or not self.schema.is_object(field.type.base):
+            raise Unsupported(missing)
+        call = Call(type=field.type.base, receiver=target.call, name=field.name)
+        return Object(type=field.type.base, value=UnsupportedValue(missing), call=call)
+
+    def _with_defaults(self, field: FieldType, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: arguments.get(name, a.default) for name, a in field.arguments.items()}
+
+    async def _loaded(self, row: Field, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments with the engine's values in place of ids."""
+        loaded = dict(arguments)
+        for name, kind in row.objects.items():
+            given = loaded[name]
+            if isinstance(given, list):
+                loaded[name] = [await self._value(kind, each) for each in given]
+            elif given is not None:
+                loaded[name] = await self._value(kind, given)
+        return loaded
+
+    async def _value(self, kind: str, identifier: str) -> Any:
+        value = (await self.load_as(kind, identifier)).value
+        if isinstance(value, UnsupportedValue):
+            raise Unsupported(value.field)
+        return value
+
+    def _call_of(self, target: Object, field: FieldType, arguments: Mapping[str, Any], row: Field) -> Call:
+        told = {
+            name: value
+            for name, value in arguments.items()
+            if name not in row.hidden and value != field.arguments[name].default
+        }
+        return Call(type=field.type.base, receiver=target.call, name=field.name, arguments=told)
+
+    def _wrapped(self, kind: TypeRef, result: Any, call: Call, row: Field) -> Any:
+        if result is None or not self.schema.is_object(kind.base):
+            return result
+        if kind.item is not None:
+            return [self._data(kind.base, item) for item in result]
+        if isinstance(result, Mapping):
+            return self._data(kind.base, result)
+        pinned = row.pinned(call, result) if row.pinned is not None else call
+        return Object(type=kind.base, value=result, call=pinned)
+
+    def _data(self, kind: str, value: Mapping[str, Any]) -> Object:
+        return Object(type=kind, value=value, call=Call(type=kind, arguments=value))
