@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, assert_never
 
 from pipeline.engine import ops
-from pipeline.engine.container import Container
 from pipeline.engine.dockerfile import instructions as ins
 from pipeline.engine.dockerfile.expand import Quoting, expand_word, expand_words
 from pipeline.engine.dockerfile.plan import declare_args
@@ -18,26 +17,23 @@ from pipeline.engine.dockerfile.plan import declare_args
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pipeline.engine.container import Container
+
 DEFAULT_SHELL: Final = ("/bin/sh", "-c")
 _PORT: Final = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp))?\Z", re.IGNORECASE)
 _PORT_MAX: Final = 65535
 
-Setting = (
-    ins.Arg
-    | ins.Env
-    | ins.Label
-    | ins.Cmd
+_Process = (
+    ins.Cmd
     | ins.Entrypoint
     | ins.Shell
-    | ins.Workdir
     | ins.User
-    | ins.Expose
-    | ins.Volume
     | ins.StopSignal
     | ins.Healthcheck
     | ins.Onbuild
     | ins.Maintainer
 )
+Setting = ins.Arg | ins.Env | ins.Label | ins.Workdir | ins.Expose | ins.Volume | _Process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,19 +97,12 @@ def configure(progress: Progress, instruction: Setting, arguments: Arguments, *,
         case ins.Volume():
             paths = {expand(path) for path in instruction.paths}
             return progress.with_config(volumes=tuple(sorted({*progress.container.config.volumes, *paths})))
-        case ins.User():
-            return progress.with_config(user=expand(instruction.user))
-        case ins.StopSignal():
-            return progress.with_config(stop_signal=expand(instruction.signal))
-        case ins.Maintainer():
-            return progress  # the author is no part of how a container runs
         case _:
-            return _set_command(progress, instruction)
+            return _set_process(progress, instruction, expand)
 
 
-def _set_command(
-    progress: Progress, instruction: ins.Cmd | ins.Entrypoint | ins.Shell | ins.Healthcheck | ins.Onbuild
-) -> Progress:
+def _set_process(progress: Progress, instruction: _Process, expand: _Expander) -> Progress:
+    """Set what is said of the process of later containers: its command, user, signal and health."""
     match instruction:
         case ins.Cmd():
             container = progress.container.with_default_args(progress.shell_argv(instruction.command))
@@ -131,6 +120,12 @@ def _set_command(
         case ins.Onbuild():
             triggers = (*progress.container.config.on_build, instruction.trigger)
             return progress.with_config(on_build=triggers)
+        case ins.User():
+            return progress.with_config(user=expand(instruction.user))
+        case ins.StopSignal():
+            return progress.with_config(stop_signal=expand(instruction.signal))
+        case ins.Maintainer():
+            return progress  # the author is no part of how a container runs
         case _:
             assert_never(instruction)
 

@@ -22,7 +22,7 @@ class HttpSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitSource:
-    """A repository; `ref` "" is its default branch, `subdir` a directory in it, `commit` what `ref` has to be."""
+    """A repository: `ref` ("" is its default branch), a directory in it, and the commit `ref` has to be."""
 
     url: str
     ref: str = ""
