@@ -1,0 +1,231 @@
+"""The default runner: a small static program that is started for each exec and sets everything up itself.
+
+The program is `launcher.c`; it is compiled when the wheel is built (`hatch_build.py`).
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pipeline.engine.runtime.errors import RedirectFailed, RunnerFailed
+from pipeline.engine.runtime.spec import Running
+from pipeline.engine.runtime.wire import encode
+from pipeline.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipeline.engine.runtime.spec import ExecSpec
+
+LAUNCHER: Final = Path(__file__).with_name("launcher")
+_MESSAGE_BYTES: Final = 8192
+_LOWEST_OWN_FD: Final = 10
+_RESET_SIGNALS: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+class LauncherMissing(EngineError):
+    """The launcher was not compiled when this package was installed."""
+
+    hint = "install a C compiler and reinstall the package, or install `runc`"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"cannot run the launcher `{path}`: it is not there")
+
+
+class LauncherRunner:
+    """Runs each spec by one launcher process; nothing stays behind when it ends."""
+
+    name = "launcher"
+
+    def __init__(self, program: Path = LAUNCHER) -> None:
+        if not os.access(program, os.X_OK):
+            raise LauncherMissing(program)
+        self._program = _sealed_copy(program)
+
+    async def run(
+        self,
+        spec: ExecSpec,
+        *,
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        started: Callable[[Running], None] | None = None,
+    ) -> int:
+        """Run to the end; see `Runner.run`."""
+        handshake = started is not None or bool(spec.redirect_stdout or spec.redirect_stderr)
+        message = _encoded(spec, handshake=handshake)
+        process = _Process(self._program, message, (stdin, stdout, stderr))
+        try:
+            if started is not None:
+                await process.greet(spec, started)
+            return await process.ended(spec)
+        finally:
+            await process.close()
+
+    async def run_inside(
+        self, running: Running, spec: ExecSpec, *, stdin: int, stdout: int, stderr: int
+    ) -> int:
+        """Run in a running container; see `Runner.run_inside`."""
+        message = _encoded(spec, handshake=False, join=True)
+        process = _Process(self._program, message, (stdin, stdout, stderr), join=running.pidfd)
+        try:
+            return await process.ended(spec)
+        finally:
+            await process.close()
+
+
+def _sealed_copy(program: Path) -> int:
+    """Return a descriptor of a copy that nobody can change, a container that reopens it included."""
+    copy = os.memfd_create("launcher", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    content = memoryview(program.read_bytes())
+    while content:
+        content = content[os.write(copy, content) :]
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    fcntl.fcntl(copy, fcntl.F_ADD_SEALS, seals)
+    return copy
+
+
+def _encoded(spec: ExecSpec, *, handshake: bool, join: bool = False) -> bytes:
+    try:
+        return encode(spec, engine_pid=os.getpid(), handshake=handshake, join=join)
+    except ValueError as error:
+        raise RunnerFailed(f"cannot run `{spec.argv[0]!r}`: {error}") from error
+
+
+class _Process:
+    """One launcher process: its end, and the socket on which it reports."""
+
+    def __init__(
+        self, program: int, message: bytes, stdio: tuple[int, int, int], *, join: int | None = None
+    ) -> None:
+        # The launcher dies with the thread that started it, so this is not for worker threads.
+        self._loop = asyncio.get_running_loop()
+        with ExitStack() as stack:
+            self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.callback(theirs.close)
+            self.socket.setblocking(False)
+            spec_fd = os.memfd_create("spec", os.MFD_CLOEXEC)
+            stack.callback(os.close, spec_fd)
+            rest = memoryview(message)
+            while rest:
+                rest = rest[os.write(spec_fd, rest) :]
+            sources = [*stdio, spec_fd, theirs.fileno(), *([join] if join is not None else [])]
+            actions = []
+            for target, source in enumerate(sources):
+                # Out of the way of the low numbers first, or one would overwrite another.
+                high = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _LOWEST_OWN_FD)
+                stack.callback(os.close, high)
+                actions.append((os.POSIX_SPAWN_DUP2, high, target))
+            try:
+                pid = os.posix_spawn(
+                    f"/proc/self/fd/{program}",
+                    ["launcher"],
+                    {},
+                    file_actions=actions,
+                    setsigdef=_RESET_SIGNALS,
+                )
+            except OSError as error:
+                self.socket.close()
+                raise RunnerFailed(f"cannot start the launcher: {error.strerror}") from error
+        self._pidfd = os.pidfd_open(pid)
+        self._status: int | None = None
+        self._end = self._loop.create_future()
+        self._loop.add_reader(self._pidfd, self._on_end)
+
+    def _on_end(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        assert result is not None  # noqa: S101 - only WNOHANG may find nothing
+        exited = result.si_code == os.CLD_EXITED
+        self._status = result.si_status if exited else 128 + result.si_status
+        if not self._end.done():
+            self._end.set_result(None)
+
+    async def greet(self, spec: ExecSpec, started: Callable[[Running], None]) -> None:
+        """Wait until everything is set up, tell `started`, let the command go."""
+        pidfd: int | None = None
+        redirects: list[int] | None = None
+        try:
+            while pidfd is None or redirects is None:
+                text, descriptors = await self._message()
+                if text == b"P":
+                    pidfd = descriptors[0]
+                elif text == b"R":
+                    redirects = descriptors
+                else:
+                    _raise_reported(text)
+                    return  # it ended without a word: `ended` says how
+            named = iter(redirects)
+            running = Running(
+                id=spec.id,
+                pidfd=pidfd,
+                redirect_stdout=next(named) if spec.redirect_stdout else None,
+                redirect_stderr=next(named) if spec.redirect_stderr else None,
+            )
+            pidfd, redirects = None, None
+        finally:
+            for descriptor in [*([pidfd] if pidfd is not None else []), *(redirects or [])]:
+                os.close(descriptor)
+        started(running)
+        self.socket.send(b"g")
+
+    async def _message(self) -> tuple[bytes, list[int]]:
+        readable = self._loop.create_future()
+        self._loop.add_reader(self.socket, lambda: readable.done() or readable.set_result(None))
+        try:
+            await readable
+        finally:
+            self._loop.remove_reader(self.socket)
+        return self._receive()
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        try:
+            text, ancillary, _flags, _address = self.socket.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(8))
+        except (BlockingIOError, ConnectionResetError):
+            return b"", []
+        descriptors = array.array("i")
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+        return text, list(descriptors)
+
+    async def ended(self, spec: ExecSpec) -> int:
+        """Wait for the end and return the exit code."""
+        await asyncio.shield(self._end)
+        assert self._status is not None  # noqa: S101 - set before the future
+        text, descriptors = self._receive()
+        while text:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            _raise_reported(text)
+            text, descriptors = self._receive()
+        return self._status
+
+    async def close(self) -> None:
+        """Kill the container unless it has ended, and wait until it is gone, whoever cancels meanwhile."""
+        if self._status is None:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+            while not self._end.done():
+                try:
+                    await asyncio.shield(self._end)
+                except asyncio.CancelledError:
+                    # The caller raises its own cancellation again; first the container has to be gone.
+                    continue
+        self.socket.close()
+        os.close(self._pidfd)
+
+
+def _raise_reported(text: bytes) -> None:
+    told = text[1:].decode("utf-8", "replace")
+    if text.startswith(b"F"):
+        raise RedirectFailed(told)
+    if text.startswith(b"E"):
+        raise RunnerFailed(f"cannot set up the container: {told}")
