@@ -1,0 +1,281 @@
+"""Opens the Dagger SDK on the embedded engine, or on a real Dagger engine.
+
+Embedded: starts an engine process of our own, which ends when this process does, however that ends.
+Leaves what is done with the client to the stages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pipeline.engine.events import ExecEvent, ImageEvent, NoticeEvent
+from pipeline.engine.settings import EngineSettings, NetworkSettings, settings_to_json
+from pipeline.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from pathlib import Path
+
+    import dagger
+
+    from pipeline.config import Config
+    from pipeline.engine.events import EngineEvent, Observer
+
+START_LIMIT_S = 60.0
+STOP_LIMIT_S = 10.0
+SETTINGS_VARIABLE = "PIPELINE_ENGINE_SETTINGS"
+
+
+class EngineNotStarted(EngineError):
+    """No engine answers; the message has its own last words."""
+
+    def __init__(self, what: str, *, hint: str | None = None) -> None:
+        super().__init__(f"cannot start the engine: {what}")
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Which engine to open: the embedded one, or Dagger at an address ("" = the session's own)."""
+
+    kind: str  # "embedded" or "dagger"
+    address: str = ""
+
+
+def parse_target(text: str) -> Target:
+    """Read `embedded`, `dagger` or `dagger=ADDRESS`.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    kind, _, address = text.partition("=")
+    if kind not in ("embedded", "dagger") or (kind == "embedded" and "=" in text):
+        raise UsageError(f"cannot use the engine `{text}`: expected embedded, dagger or dagger=ADDRESS")
+    return Target(kind=kind, address=address)
+
+
+def engine_settings(config: Config) -> EngineSettings:
+    """Return what the configuration says that the embedded engine must know."""
+    engine, network = config.engine, config.network
+    return EngineSettings(
+        store=engine.store or "",
+        runner=engine.runner if config.origins.get("engine.runner") else "",
+        offline=network.offline,
+        image_fallback=config.images.fallback,
+        mirrors=tuple((host, url) for host, urls in config.images.mirrors.items() for url in urls),
+        network=network_settings(config),
+    )
+
+
+def network_settings(config: Config) -> NetworkSettings:
+    """Return the declared network set-up as variables for containers, and the secrets in it."""
+    network = config.network
+    addresses = [a for a in (network.index_url, *network.extra_index_url) if a]
+    proxies = [p for p in (network.http_proxy, network.https_proxy) if p]
+    links = [link for link in network.find_links if "://" in link]  # folders are the host's alone
+    env: dict[str, str] = {}
+    _set(env, ("HTTP_PROXY", "http_proxy"), network.http_proxy)
+    _set(env, ("HTTPS_PROXY", "https_proxy"), network.https_proxy)
+    _set(env, ("NO_PROXY", "no_proxy"), network.no_proxy)
+    _set(env, ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), network.index_url)
+    _set(env, ("PIP_EXTRA_INDEX_URL", "UV_INDEX"), " ".join(network.extra_index_url))
+    _set(env, ("PIP_FIND_LINKS", "UV_FIND_LINKS"), " ".join(links))
+    _set(env, ("PIP_TRUSTED_HOST",), " ".join(network.trusted_host))
+    if network.pip_timeout_s is not None:
+        _set(env, ("PIP_DEFAULT_TIMEOUT", "UV_HTTP_TIMEOUT"), f"{network.pip_timeout_s:.0f}")
+    secrets = [s for address in (*addresses, *proxies, *links) for s in _passwords(address)]
+    return NetworkSettings(
+        ca_bundle=network.ca_bundle or "",
+        env=tuple(env.items()),
+        secrets=tuple(dict.fromkeys(secrets)),
+    )
+
+
+def _set(env: dict[str, str], names: tuple[str, ...], value: str | None) -> None:
+    if value:
+        env.update(dict.fromkeys(names, value))
+
+
+def _passwords(address: str) -> Iterator[str]:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return
+    if parts.password:
+        yield parts.password
+        yield f"{parts.username}:{parts.password}"
+
+
+@contextlib.asynccontextmanager
+async def open_session(
+    target: Target, settings: EngineSettings, *, workdir: Path, observer: Observer
+) -> AsyncIterator[dagger.Client]:
+    """Open a session and lend the SDK's client; the engine is gone when this is left.
+
+    The client is `dagger.dag`, so that code written for the global client works as well. The SDK's
+    own retry of queries is off: the scheduler alone decides what is tried again.
+
+    Raises:
+        EngineNotStarted: The engine does not come up, or nothing answers at the address.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        if target.kind == "embedded":
+            # The engine starts while the SDK is imported: each takes some tenths of a second.
+            engine = await stack.enter_async_context(_engine_process(settings, workdir, observer))
+            import dagger
+
+            environ = await engine.ready()
+        else:
+            import dagger
+
+            environ = {"_EXPERIMENTAL_DAGGER_RUNNER_HOST": target.address} if target.address else {}
+        stack.enter_context(_environment(environ))
+        try:
+            config = dagger.Config(retry=None)
+            await stack.enter_async_context(dagger.connection(config))
+        except (dagger.ClientError, dagger.ProvisionError) as error:
+            raise EngineNotStarted(str(error)) from error
+        yield dagger.dag
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for as long as the session lasts: the SDK, and programs that stages start, read them."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+class _EngineProcess:
+    """An engine of our own: its process, its pipe of events, its last words."""
+
+    def __init__(self, process: subprocess.Popen[bytes], events: int) -> None:
+        self.process = process
+        self.events = events
+        self.words: list[str] = []
+
+    async def ready(self) -> dict[str, str]:
+        """Wait for the port and return the variables the SDK finds it by."""
+        assert self.process.stdout is not None  # noqa: S101 - made with a pipe below
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                line = await asyncio.to_thread(self.process.stdout.readline)
+        except TimeoutError:
+            raise EngineNotStarted(f"no answer within {START_LIMIT_S:.0f} s") from None
+        if not line:
+            await asyncio.to_thread(self.process.wait)
+            said = [word for word in self.words if word.strip()]
+            hint = said[-1].removeprefix("hint: ") if said and said[-1].startswith("hint: ") else None
+            lines = [word for word in said if not word.startswith("hint: ")]
+            what = lines[-1] if lines else f"exit code {self.process.returncode}"
+            raise EngineNotStarted(what.removeprefix("pipeline-engine: "), hint=hint)
+        told = json.loads(line)
+        return {
+            "DAGGER_SESSION_PORT": str(told["port"]),
+            "DAGGER_SESSION_TOKEN": str(told["session_token"]),
+        }
+
+
+@contextlib.asynccontextmanager
+async def _engine_process(
+    settings: EngineSettings, workdir: Path, observer: Observer
+) -> AsyncIterator[_EngineProcess]:
+    read_end, write_end = os.pipe()
+    argv = [sys.executable, "-m", "pipeline.session", "session", "--workdir", str(workdir)]
+    process = subprocess.Popen(  # noqa: ASYNC220 - a fork, not a wait
+        [*argv, "--events", str(write_end)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=(write_end,),
+        start_new_session=True,  # Ctrl-C is for the scheduler, which then ends the session in order
+        env={**os.environ, SETTINGS_VARIABLE: settings_to_json(settings)},
+    )
+    os.close(write_end)
+    engine = _EngineProcess(process, read_end)
+    readers = [
+        asyncio.ensure_future(_read_lines(read_end, lambda line: _tell(line, observer))),
+        asyncio.ensure_future(_read_lines(_descriptor(process.stderr), engine.words.append)),
+    ]
+    try:
+        yield engine
+    finally:
+        await _end(process)
+        done, late = await asyncio.wait(readers, timeout=STOP_LIMIT_S)
+        for reader in late:
+            reader.cancel()
+        for reader in done:
+            reader.result()
+
+
+def _descriptor(stream: Any) -> int:
+    return os.dup(stream.fileno())
+
+
+async def _end(process: subprocess.Popen[bytes]) -> None:
+    """Close the engine's stdin, which ends the session; kill it when it does not end in time."""
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+
+    def wait() -> None:
+        try:
+            process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+    task = asyncio.ensure_future(asyncio.to_thread(wait))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+    finally:
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+async def _read_lines(descriptor: int, each: Callable[[str], None]) -> None:
+    """Hand on every line of a pipe until its end."""
+    reader = asyncio.StreamReader(limit=2**24)
+    loop = asyncio.get_running_loop()
+    stream = os.fdopen(descriptor, "rb", buffering=0)
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), stream)
+    try:
+        while line := await reader.readline():
+            each(line.decode("utf-8", "replace").rstrip("\n"))
+    finally:
+        transport.close()
+
+
+_KINDS: Mapping[str, type[EngineEvent]] = {
+    "ExecEvent": ExecEvent,
+    "ImageEvent": ImageEvent,
+    "NoticeEvent": NoticeEvent,
+}
+
+
+def _tell(line: str, observer: Observer) -> None:
+    table = json.loads(line)
+    kind = _KINDS[table.pop("event")]
+    if "argv" in table:
+        table["argv"] = tuple(table["argv"])
+    observer(kind(**table))

@@ -1,0 +1,255 @@
+"""The engine of one session: a store, a runner, a network, and what a client may ask of them.
+
+`Engine.open` is the way in. Values (`Container`, `Directory`, `File`) are described without it;
+everything that has to look, run, fetch or write is a method here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pipeline.engine import ops, read
+from pipeline.engine.container import NoCommand
+from pipeline.engine.events import NoticeEvent
+from pipeline.engine.files import Directory, File
+from pipeline.engine.hostfiles import export_directory, export_file
+from pipeline.engine.images import Images
+from pipeline.engine.mounts import enter_private_mount_namespace
+from pipeline.engine.runtime.execute import Surroundings, execute
+from pipeline.engine.runtime.network import Network
+from pipeline.engine.runtime.runner import find_runner
+from pipeline.engine.runtime.services import Services
+from pipeline.engine.settings import CA_PATH, CA_VARIABLES
+from pipeline.engine.solve import Solver, exec_inputs
+from pipeline.engine.sources.git import GitSources
+from pipeline.engine.sources.host import HostDirectories
+from pipeline.engine.sources.http import HttpSources
+from pipeline.engine.sources.secrets import Secrets
+from pipeline.engine.store import Store
+from pipeline.engine.treehash import content_digest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from pipeline.digest import Digest
+    from pipeline.engine.container import Container
+    from pipeline.engine.events import EngineEvent, Observer
+    from pipeline.engine.runtime.execute import ExecOutcome
+    from pipeline.engine.runtime.spec import Runner
+    from pipeline.engine.settings import EngineSettings
+    from pipeline.engine.solve import ExecResult
+    from pipeline.engine.store import Snapshot
+
+R = TypeVar("R")
+FLUSH_EVERY_S = 5.0
+
+
+def _silent(_event: EngineEvent) -> None:
+    """Observe nothing."""
+
+
+@dataclass(kw_only=True)
+class Engine:
+    """An open engine; made by `Engine.open`, which also closes it."""
+
+    settings: EngineSettings
+    workdir: Path
+    store: Store
+    runner: Runner
+    network: Network
+    observer: Observer
+    secrets: Secrets
+    host: HostDirectories
+    git: GitSources
+    http: HttpSources
+    solver: Solver = field(init=False)
+    services: Services = field(init=False)
+    images: Images = field(init=False)
+
+    def __post_init__(self) -> None:
+        surroundings = surroundings_of(self.settings)
+        slots = self.settings.max_execs or 4 * (os.cpu_count() or 1)
+
+        async def run(node: ops.Exec, trees: Mapping[Digest, Snapshot]) -> ExecOutcome:
+            return await execute(
+                self.store,
+                self.runner,
+                self.network,
+                node,
+                trees,
+                observer=self.observer,
+                services=self.services,
+                surroundings=surroundings,
+            )
+
+        async def evaluate(node: ops.Exec) -> Mapping[Digest, Snapshot]:
+            return await self.solver.trees(exec_inputs(node))
+
+        self.solver = Solver(self.store, run, max_execs=slots, observer=self.observer)
+        self.services = Services(self.store, self.runner, self.network, evaluate, surroundings=surroundings)
+        self.images = Images(self.store, self.solver, self.settings, self.observer)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls, settings: EngineSettings, *, workdir: Path, observer: Observer = _silent
+    ) -> AsyncIterator[Engine]:
+        """Open the store and everything over it; on the way out nothing of it is left running.
+
+        Moves the process into a mount namespace of its own: call it before any thread is started.
+
+        Raises:
+            EngineError: The store cannot be used, or no runner works here.
+        """
+        enter_private_mount_namespace()
+        store = Store.open(settings.store_path())
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(store.close)
+            runner = find_runner(settings.runner or None)
+            network = await Network.open(store.root, offline=settings.offline)
+            stack.push_async_callback(network.close)
+            engine = cls(
+                settings=settings,
+                workdir=workdir,
+                store=store,
+                runner=runner,
+                network=network,
+                observer=observer,
+                secrets=Secrets(store.root, workdir),
+                host=HostDirectories(store, workdir),
+                git=GitSources(store),
+                http=HttpSources(store),
+            )
+            stack.push_async_callback(engine.images.close)
+            stack.push_async_callback(engine.services.close)
+            flusher = asyncio.ensure_future(_flush_often(store))
+            stack.callback(flusher.cancel)
+            yield engine
+
+    def notice(self, text: str) -> None:
+        """Tell the observer one sentence."""
+        self.observer(NoticeEvent(text=text))
+
+    # ---- evaluation ------------------------------------------------------------------------
+
+    async def sync(self, container: Container) -> None:
+        """Evaluate a container: its root file system and its mounted trees."""
+        mounted = [m.tree for m in container.mounts if isinstance(m, ops.TreeMount)]
+        await self.solver.trees([container.rootfs, *mounted])
+
+    async def last_exec(self, container: Container) -> ExecResult:
+        """Return the result of the container's last exec.
+
+        Raises:
+            NoCommand: It never ran one.
+            ExecFailed: It failed.
+        """
+        if container.last_exec is None:
+            raise NoCommand
+        return await self.solver.exec(container.last_exec)
+
+    async def output(self, container: Container, stream: str) -> str:
+        """Return `stdout`, `stderr` or `combined` of the last exec; bad UTF-8 becomes U+FFFD."""
+        result = await self.last_exec(container)
+        digest: Digest = getattr(result, stream)
+        data = await asyncio.to_thread(self.store.blobs.read, digest)
+        return data.decode("utf-8", "replace")
+
+    async def look(self, tree: ops.Tree, reader: Callable[[Path], R]) -> R:
+        """Evaluate a tree and call `reader` on its merged root, in a thread."""
+        snapshot = await self.solver.tree(tree)
+
+        def work() -> R:
+            with self.store.snapshots.view(snapshot) as root:
+                return reader(root)
+
+        return await asyncio.to_thread(work)
+
+    @contextlib.asynccontextmanager
+    async def view(self, tree: ops.Tree) -> AsyncIterator[Path]:
+        """Evaluate a tree and lend its merged root, read-only."""
+        snapshot = await self.solver.tree(tree)
+        with self.store.snapshots.view(snapshot) as root:
+            yield root
+
+    async def require(self, value: Directory | File) -> None:
+        """Evaluate a directory or file.
+
+        Raises:
+            PathProblem: It is not there, or not of its kind.
+        """
+        check = read.require_directory if isinstance(value, Directory) else read.require_file
+        await self.look(value.tree, lambda root: check(root, value.path))
+
+    async def digest(self, value: Directory | File) -> Digest:
+        """Return the content digest of a directory or file: names, types, modes, owners, contents."""
+        await self.require(value)
+        tree = (
+            value.as_tree() if isinstance(value, Directory) else Directory().with_file(value.name, value).tree
+        )
+        return await self.look(tree, content_digest)
+
+    # ---- sources ---------------------------------------------------------------------------
+
+    async def host_directory(
+        self,
+        path: str,
+        *,
+        exclude: Sequence[str] = (),
+        include: Sequence[str] = (),
+        no_cache: bool = False,
+        gitignore: bool = False,
+    ) -> Directory:
+        """Read a directory of the host now; the result is known by its content."""
+        filters = ops.Filters(include=tuple(include), exclude=tuple(exclude), gitignore=gitignore)
+        return Directory(tree=ops.Pinned(content=await self.host.load(path, filters, no_cache=no_cache)))
+
+    # ---- the way out -----------------------------------------------------------------------
+
+    async def export(
+        self, value: Directory | File, path: str, *, wipe: bool = False, into_parent: bool = False
+    ) -> str:
+        """Write a directory or file to the host and return the absolute path.
+
+        Raises:
+            ExportFailed: The target is of the wrong kind, or cannot be written.
+        """
+        await self.require(value)
+        target = self.host_path(path)
+        if isinstance(value, Directory):
+
+            def write(root: Path) -> str:
+                return export_directory(read.require_directory(root, value.path), target, wipe=wipe)
+        else:
+
+            def write(root: Path) -> str:
+                source = read.require_file(root, value.path)
+                return export_file(source, target, name=value.name, into_parent=into_parent)
+
+        return await self.look(value.tree, write)
+
+    def host_path(self, path: str) -> Path:
+        """Return a path of the host: `~` expanded, relative to the session's directory."""
+        return Path(os.path.normpath(self.workdir / os.path.expanduser(path)))
+
+
+def surroundings_of(settings: EngineSettings) -> Surroundings:
+    """Return what every exec sees of the host's network set-up."""
+    env = dict(settings.network.env)
+    binds: dict[str, Path] = {}
+    if settings.network.ca_bundle:
+        binds[CA_PATH] = Path(settings.network.ca_bundle)
+        env = {**dict.fromkeys(CA_VARIABLES, CA_PATH), **env}
+    return Surroundings(env=env, binds=binds, secrets=settings.network.secrets)
+
+
+async def _flush_often(store: Store) -> None:
+    """Make finished work durable from time to time; what is in between is lost only with the machine."""
+    while True:
+        await asyncio.sleep(FLUSH_EVERY_S)
+        await asyncio.to_thread(store.flush)

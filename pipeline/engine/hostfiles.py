@@ -1,0 +1,101 @@
+"""Writes directories and files of the engine to the host's disk, as the session's user."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from typing import TYPE_CHECKING
+
+from pipeline.errors import EngineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class ExportFailed(EngineError):
+    """Something could not be written to the host."""
+
+
+def export_directory(source: Path, target: Path, *, wipe: bool) -> str:
+    """Merge `source` into `target` (made 0700 with its parents); `wipe` makes an exact copy of it.
+
+    Entries of another type are replaced, links in the target are not followed, modes and mtimes are
+    kept, owners become the caller's.
+
+    Raises:
+        ExportFailed: The target is a file, or cannot be written.
+    """
+    if target.exists() and not target.is_dir():
+        raise ExportFailed(f"cannot export to `{target}`: it is a file")
+    try:
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _merge(source, target, wipe=wipe)
+    except OSError as error:
+        raise ExportFailed(f"cannot export to `{error.filename or target}`: {error.strerror}") from error
+    return str(target)
+
+
+def _merge(source: Path, target: Path, *, wipe: bool) -> None:
+    with os.scandir(source) as found:
+        entries = list(found)
+    if wipe:
+        names = {entry.name for entry in entries}
+        for stale in os.listdir(target):
+            if stale not in names:
+                _remove(target / stale)
+    for entry in entries:
+        there = target / entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if there.is_symlink() or not there.is_dir():
+                _remove(there)
+                there.mkdir()
+            _merge(source / entry.name, there, wipe=wipe)
+            shutil.copystat(entry.path, there, follow_symlinks=False)
+        elif entry.is_symlink():
+            _remove(there)
+            os.symlink(os.readlink(entry.path), there)
+        elif entry.is_file(follow_symlinks=False):
+            _copy_file(source / entry.name, there)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy beside the target, then rename: a reader never sees half a file."""
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    temporary = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
+    try:
+        shutil.copyfile(source, temporary)
+        found = os.stat(source)
+        os.chmod(temporary, stat.S_IMODE(found.st_mode))
+        os.utime(temporary, ns=(found.st_atime_ns, found.st_mtime_ns))
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def export_file(source: Path, target: Path, *, name: str, into_parent: bool) -> str:
+    """Write one file to `target`; with `into_parent` an existing directory gets it under `name`.
+
+    Raises:
+        ExportFailed: The target is a directory and `into_parent` is not set, or cannot be written.
+    """
+    if target.is_dir():
+        if not into_parent:
+            raise ExportFailed(
+                f'destination "{target}" is a directory; must be a file path unless allowParentDirPath is set'
+            )
+        target = target / name
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _copy_file(source, target)
+    except OSError as error:
+        raise ExportFailed(f"cannot export to `{error.filename or target}`: {error.strerror}") from error
+    return str(target)
