@@ -198,21 +198,12 @@ def _mount_by_steps(
     if context < 0:
         return False
     try:
-        for layer in layers:
-            if not _set(context, "lowerdir+", short.fitting(layer)):
-                return False
-        for name, value in options.items():
-            if not _set(context, name, short.fitting(value)):
-                return False
-        for flag in flags:
-            if libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_SET_FLAG, flag.encode(), None, 0) != 0:
-                return False
-        if libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0) != 0:
-            raise MountFailed("mount", os.fspath(target), ctypes.get_errno())
-        read_only = 0 if "upperdir" in options else _MOUNT_ATTR_RDONLY
-        mounted = libc.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, read_only)
-        if mounted < 0:
-            raise MountFailed("mount", os.fspath(target), ctypes.get_errno())
+        settings = [("lowerdir+", layer) for layer in layers] + list(options.items())
+        if not all(_set(context, name, short.fitting(value)) for name, value in settings):
+            return False
+        if not all(_set(context, flag, None) for flag in flags):
+            return False
+        mounted = _create(context, target, read_only="upperdir" not in options)
     finally:
         os.close(context)
     try:
@@ -224,11 +215,22 @@ def _mount_by_steps(
     return True
 
 
-def _set(context: int, name: str, value: str) -> bool:
-    answer = _libc().syscall(
-        _SYS_FSCONFIG, context, _FSCONFIG_SET_STRING, name.encode(), os.fsencode(value), 0
-    )
-    return bool(answer == 0)
+def _set(context: int, name: str, value: str | None) -> bool:
+    command = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING
+    raw = None if value is None else os.fsencode(value)
+    return bool(_libc().syscall(_SYS_FSCONFIG, context, command, name.encode(), raw, 0) == 0)
+
+
+def _create(context: int, target: Path, *, read_only: bool) -> int:
+    """Return a descriptor of the mount that `context` describes, not attached anywhere yet."""
+    libc = _libc()
+    if libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0) != 0:
+        raise MountFailed("mount", os.fspath(target), ctypes.get_errno())
+    attributes = _MOUNT_ATTR_RDONLY if read_only else 0
+    mounted = int(libc.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes))
+    if mounted < 0:
+        raise MountFailed("mount", os.fspath(target), ctypes.get_errno())
+    return mounted
 
 
 def _mount_by_page(

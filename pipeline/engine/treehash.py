@@ -122,7 +122,9 @@ def find_xattrs(path: str) -> tuple[tuple[str, bytes], ...]:
 def _record(path: bytes, entry: TreeEntry) -> bytes:
     """Write one entry so that no two different entries read the same: each text ends in a NUL."""
     mode = 0o777 if entry.kind == "symlink" else entry.mode & 0o7777
-    head = f"{entry.kind} {mode:o} {entry.uid} {entry.gid} {entry.rdev} {entry.sha256.removeprefix('sha256:')}"
+    head = (
+        f"{entry.kind} {mode:o} {entry.uid} {entry.gid} {entry.rdev} {entry.sha256.removeprefix('sha256:')}"
+    )
     parts = [head.encode(), path, os.fsencode(entry.link)]
     for name, value in entry.xattrs:
         parts += [os.fsencode(name), value.hex().encode()]

@@ -124,7 +124,7 @@ def open_database(path: Path, *, alone: bool, suspect: bool) -> Database:
             raise StoreUnusable(path.parent, f"its index is damaged: {error}", hint=hint) from error
         aside = _set_aside(path)
         _log.warning(
-            "the index of the store `%s` was damaged (%s): it was set aside as `%s` and what it named is made anew",
+            "the index of the store `%s` was damaged (%s): it was set aside as `%s`; its work is done anew",
             path.parent,
             error,
             aside.name,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.engine.store.values import SnapshotNotFound, StoredResult
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipeline.digest import Digest
     from pipeline.engine.store.blobs import Blobs
     from pipeline.engine.store.database import Database

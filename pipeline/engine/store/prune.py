@@ -138,9 +138,7 @@ def _drop_oldest(
                 caches.append(key)
             freed += volumes.get(key, 0) if kind == "volume" else size_bytes
     _drop_dangling(connection)
-    return Pruned(
-        snapshots=tuple(snapshots), blobs=tuple(blobs), volumes=tuple(caches), size_bytes=freed
-    )
+    return Pruned(snapshots=tuple(snapshots), blobs=tuple(blobs), volumes=tuple(caches), size_bytes=freed)
 
 
 def _find_victims(connection: sqlite3.Connection, oldest_living: int) -> list[Any]:

@@ -1,0 +1,165 @@
+"""Unpacking tar archives into a tree, in any usual compression, never outside its root."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Final
+
+from pipeline.engine.rootpath import EditFailed, is_directory, make_directories, remove, resolve
+from pipeline.engine.treehash import OVERLAY_PREFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_XATTR_KEY: Final = "SCHILY.xattr."
+_COPY_BYTES: Final = 1 << 20
+_BROKEN: Final = (tarfile.TarError, EOFError, ValueError)
+
+
+def is_archive(path: str) -> bool:
+    """Say whether a file is a tar archive, compressed or not."""
+    try:
+        with _reading(path) as archive:
+            archive.next()
+    except _BROKEN:
+        return False
+    return True
+
+
+def unpack(archive_path: str, root: str, path: str, *, owner: tuple[int, int] | None = None) -> None:
+    """Unpack into directory `path` of the tree at `root`; entries replace what is in their way.
+
+    Owners are the archive's unless `owner` is given.
+
+    Raises:
+        EditFailed: It is no tar archive, is damaged, or an entry would leave `path`.
+        OSError: An entry cannot be written.
+    """
+    target = resolve(root, path)
+    make_directories(target, owner=owner)
+    unpacker = _Unpacker(root, target[len(root) :], owner)
+    try:
+        with _reading(archive_path) as archive:
+            for member in archive:
+                unpacker.member(archive, member)
+    except _BROKEN as error:
+        raise EditFailed(
+            "unpack", os.path.basename(archive_path), f"not a good tar archive: {error}"
+        ) from error
+    unpacker.finish()
+
+
+class _Unpacker:
+    def __init__(self, root: str, top: str, owner: tuple[int, int] | None) -> None:
+        self._root = root
+        self._top = top
+        self._owner = owner
+        self._directories: list[tuple[str, float]] = []
+        self._places: dict[str, str] = {}
+
+    def member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        name = _inner(member.name)
+        if not name:
+            return
+        target = self._place(name)
+        if member.isdir():
+            if not is_directory(target):
+                remove(target)
+                os.mkdir(target, 0o700)
+            self._directories.append((target, member.mtime))
+        elif member.islnk():
+            first = self._place(_inner(member.linkname))
+            if first != target:
+                remove(target)
+                os.link(first, target, follow_symlinks=False)
+            return
+        else:
+            remove(target)
+            self._new(archive, member, target)
+        self._attributes(member, target)
+
+    def finish(self) -> None:
+        for target, mtime in reversed(self._directories):
+            os.utime(target, (mtime, mtime), follow_symlinks=False)
+
+    def _place(self, name: str) -> str:
+        """Return where an entry goes: links above it lead no further than the root, its own is replaced."""
+        above, _, last = name.rpartition("/")
+        real = self._places.get(above)
+        if real is None or not is_directory(real):
+            real = resolve(self._root, f"{self._top}/{above}")
+            make_directories(real)
+            self._places[above] = real
+        return resolve(self._root, f"{real[len(self._root) :]}/{last}", follow_last=False)
+
+    def _new(self, archive: tarfile.TarFile, member: tarfile.TarInfo, target: str) -> None:
+        self._places.clear()  # a link may take the place of a directory that was resolved before
+        if member.issym():
+            os.symlink(member.linkname, target)
+        elif member.isfifo():
+            os.mkfifo(target, 0o600)
+        elif member.ischr() or member.isblk():
+            kind = 0o020000 if member.ischr() else 0o060000
+            os.mknod(target, kind | 0o600, os.makedev(member.devmajor, member.devminor))
+        else:
+            content = archive.extractfile(member)
+            if content is None:
+                raise EditFailed("unpack", member.name, "an entry of an unknown kind")
+            with open(target, "xb") as stream:
+                while data := content.read(_COPY_BYTES):
+                    stream.write(data)
+
+    def _attributes(self, member: tarfile.TarInfo, target: str) -> None:
+        os.lchown(target, *(self._owner or (member.uid, member.gid)))
+        if not member.issym():
+            os.chmod(target, member.mode & 0o7777)
+        for key, value in member.pax_headers.items():
+            name = key.removeprefix(_XATTR_KEY)
+            if name != key and not name.startswith(OVERLAY_PREFIXES):
+                os.setxattr(target, name, value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
+        os.utime(target, (member.mtime, member.mtime), follow_symlinks=False)
+
+
+def _inner(name: str) -> str:
+    """Return an entry's name relative to the archive's root.
+
+    Raises:
+        EditFailed: It leads out of there.
+    """
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise EditFailed("unpack", name, "the entry leads out of the directory")
+    return "/".join(parts)
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[tarfile.TarFile]:
+    with open(path, "rb") as raw:
+        magic = raw.read(6)
+        raw.seek(0)
+        with _decompressed(raw, magic) as plain, tarfile.open(fileobj=plain, mode="r|") as archive:
+            yield archive
+
+
+def _decompressed(raw: IO[bytes], magic: bytes) -> IO[bytes]:
+    if magic.startswith(b"\x1f\x8b"):
+        from isal import igzip
+
+        stream: IO[bytes] = igzip.open(raw, "rb")
+    elif magic.startswith(b"BZh"):
+        import bz2
+
+        stream = bz2.open(raw, "rb")
+    elif magic == b"\xfd7zXZ\x00":
+        import lzma
+
+        stream = lzma.open(raw, "rb")
+    elif magic.startswith(b"\x28\xb5\x2f\xfd"):
+        import zstandard
+
+        stream = zstandard.open(raw, "rb")
+    else:
+        stream = raw
+    return stream
