@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tarfile
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, BinaryIO, Final
 
 from pipeline.engine.rootpath import EditFailed, is_directory, make_directories, remove, resolve
 from pipeline.engine.treehash import OVERLAY_PREFIXES
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _XATTR_KEY: Final = "SCHILY.xattr."
 _COPY_BYTES: Final = 1 << 20
-_BROKEN: Final = (tarfile.TarError, EOFError, ValueError)
 
 
 def is_archive(path: str) -> bool:
@@ -23,7 +22,7 @@ def is_archive(path: str) -> bool:
     try:
         with _reading(path) as archive:
             archive.next()
-    except _BROKEN:
+    except _Damaged:
         return False
     return True
 
@@ -44,10 +43,9 @@ def unpack(archive_path: str, root: str, path: str, *, owner: tuple[int, int] | 
         with _reading(archive_path) as archive:
             for member in archive:
                 unpacker.member(archive, member)
-    except _BROKEN as error:
-        raise EditFailed(
-            "unpack", os.path.basename(archive_path), f"not a good tar archive: {error}"
-        ) from error
+    except _Damaged as error:
+        name = os.path.basename(archive_path)
+        raise EditFailed("unpack", name, f"not a good tar archive: {error}") from error
     unpacker.finish()
 
 
@@ -134,32 +132,54 @@ def _inner(name: str) -> str:
     return "/".join(parts)
 
 
+class _Damaged(Exception):
+    """An archive, or the compressed stream around it, cannot be read."""
+
+
+class _Plain:
+    """The archive without its compression; every way a stream can be damaged is one error."""
+
+    def __init__(self, stream: IO[bytes], errors: tuple[type[Exception], ...]) -> None:
+        self._stream = stream
+        self._errors = errors
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._stream.read(size)
+        except self._errors as error:
+            raise _Damaged(str(error)) from error
+
+
 @contextmanager
 def _reading(path: str) -> Iterator[tarfile.TarFile]:
     with open(path, "rb") as raw:
         magic = raw.read(6)
         raw.seek(0)
-        with _decompressed(raw, magic) as plain, tarfile.open(fileobj=plain, mode="r|") as archive:
-            yield archive
+        plain = _Plain(*_decompressed(raw, magic))
+        try:
+            with tarfile.open(fileobj=plain, mode="r|") as archive:
+                yield archive
+        except (tarfile.TarError, EOFError, ValueError) as error:
+            raise _Damaged(str(error)) from error
 
 
-def _decompressed(raw: IO[bytes], magic: bytes) -> IO[bytes]:
+def _decompressed(raw: BinaryIO, magic: bytes) -> tuple[IO[bytes], tuple[type[Exception], ...]]:
+    """Return the plain stream and the errors its decoder raises; decoders are loaded when needed."""
     if magic.startswith(b"\x1f\x8b"):
-        from isal import igzip
+        from isal import igzip, isal_zlib
 
-        stream: IO[bytes] = igzip.open(raw, "rb")
-    elif magic.startswith(b"BZh"):
+        return igzip.IGzipFile(fileobj=raw, mode="rb"), (igzip.BadGzipFile, EOFError, isal_zlib.error)
+    if magic.startswith(b"BZh"):
         import bz2
 
-        stream = bz2.open(raw, "rb")
-    elif magic == b"\xfd7zXZ\x00":
+        return bz2.BZ2File(raw), (EOFError, OSError)
+    if magic == b"\xfd7zXZ\x00":
         import lzma
 
-        stream = lzma.open(raw, "rb")
-    elif magic.startswith(b"\x28\xb5\x2f\xfd"):
+        return lzma.LZMAFile(raw), (EOFError, lzma.LZMAError)
+    if magic.startswith(b"\x28\xb5\x2f\xfd"):
         import zstandard
 
-        stream = zstandard.open(raw, "rb")
-    else:
-        stream = raw
-    return stream
+        reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+        return reader, (zstandard.ZstdError,)
+    return raw, ()

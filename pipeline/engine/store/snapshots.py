@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine.store.layers import copy_attributes, flatten, is_changed, measure, remove_tree
@@ -13,6 +12,7 @@ from pipeline.engine.treehash import digest_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pipeline.digest import Digest
     from pipeline.engine.store.database import Database
