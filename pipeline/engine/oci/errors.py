@@ -71,6 +71,7 @@ class LayerRejected(EngineError):
     def __init__(self, what: str, *, entry: str = "") -> None:
         subject = f"entry `{entry}` of a layer" if entry else "a layer"
         super().__init__(f"cannot unpack {subject}: {what}")
+        self.what = what
         self.entry = entry
 
 

@@ -1,0 +1,272 @@
+"""HTTP to registries: which scheme, who we are, and when to try again. Knows nothing of images."""
+
+from __future__ import annotations
+
+import email.utils
+import ipaddress
+import logging
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import urlsplit
+
+import anyio
+
+from pipeline.engine.oci.errors import RegistryUnreachable
+from pipeline.engine.oci.reference import DOCKER_HUB
+from pipeline.engine.oci.tokens import Authorization, TokenRefused, answer, parse_challenge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping
+    from pathlib import Path
+
+    import httpx
+
+    from pipeline.engine.oci.credentials import Credentials
+
+_HUB_SERVER: Final = "registry-1.docker.io"
+_ATTEMPTS: Final = 5
+_CONNECT_ATTEMPTS: Final = 3
+_TRANSIENT: Final = frozenset({408, 429, 500, 502, 503, 504})
+_LONGEST_WAIT_S: Final = 30.0
+_TIMEOUTS_S: Final = {"connect": 10.0, "read": 60.0, "write": 60.0, "pool": None}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request: `path` is below `/v2/` at `host`, or a whole address that the registry gave."""
+
+    host: str
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH"]
+    path: str
+    scopes: tuple[str, ...]
+    repository: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | Callable[[], AsyncIterator[bytes]] | None = None
+    may_repeat: bool = True  # a transient failure is tried again here; else it is the caller's to begin anew
+
+
+class CallFailed(Exception):  # noqa: N818
+    """The registry's answer was no success; `what` completes a sentence about the image."""
+
+    def __init__(self, what: str, status: int, host: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.status = status
+        self.host = host
+
+
+class Transport:
+    """Sends calls to any registry; keeps connections, tokens and what it learned about hosts."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        plain_http: Collection[str] = (),
+        ca_file: Path | None = None,
+        backoff_s: float = 0.25,
+    ) -> None:
+        self.backoff_s = backoff_s
+        self._credentials = credentials
+        self._plain_http = frozenset(plain_http)
+        self._ca_file = ca_file
+        self._schemes: dict[str, str] = {}
+        self._tokens: dict[tuple[str, tuple[str, ...]], Authorization] = {}
+        self._clients: dict[bool, httpx.AsyncClient] = {}
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            await client.aclose()
+
+    async def send(self, call: Call) -> httpx.Response:
+        """Return the response with its body unread; the caller closes it.
+
+        Redirects of reads are followed; the authorization never goes to another host.
+
+        Raises:
+            CallFailed: It answered 4xx or 5xx, after the repetitions that make sense.
+            RegistryUnreachable: No answer came.
+        """
+        import httpx
+
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                response = await self._send_authorized(call)
+            except httpx.TransportError as error:
+                limit = _CONNECT_ATTEMPTS if isinstance(error, httpx.ConnectError) else _ATTEMPTS
+                if attempt >= limit or not call.may_repeat:
+                    raise RegistryUnreachable(call.host, _describe(error)) from error
+                await self.pause(attempt)
+                continue
+            if response.status_code < 400:
+                return response
+            if response.status_code in _TRANSIENT and attempt < _ATTEMPTS and call.may_repeat:
+                await response.aclose()
+                await self.pause(attempt, response.headers.get("Retry-After", ""))
+                continue
+            raise await _failure(call.host, response)
+
+    async def pause(self, attempt: int, retry_after: str = "") -> None:
+        """Wait before trying again: longer each time, or as long as the registry asks (30 s at most)."""
+        asked = _parse_retry_after(retry_after)
+        await anyio.sleep(min(_LONGEST_WAIT_S, max(asked, self.backoff_s * 2 ** (attempt - 1))))
+
+    async def _send_authorized(self, call: Call) -> httpx.Response:
+        key = (call.host, call.scopes)
+        known = self._tokens.get(key)
+        header = known.header if known is not None and known.is_good() else ""
+        response = await self._send_once(call, header)
+        if response.status_code != 401:
+            return response
+        challenge = parse_challenge(response.headers.get_list("WWW-Authenticate"))
+        if challenge is None:
+            return response
+        credential = await self._credentials.find(call.host, call.repository)
+        plain = response.request.url.scheme == "http"
+        try:
+            found = await answer(
+                self._client(call.host), challenge, credential, call.scopes, may_be_plain=plain
+            )
+        except TokenRefused as error:
+            await response.aclose()
+            raise CallFailed(str(error), error.status, call.host) from error
+        if found is None or found.header == header:
+            return response  # it has our answer already, or there is none: its 401 stands
+        await response.aclose()
+        self._tokens[key] = found
+        return await self._send_once(call, found.header)
+
+    async def _send_once(self, call: Call, authorization: str) -> httpx.Response:
+        if "://" in call.path:
+            return await self._send_to(call, call.path, authorization)
+        scheme = self._schemes.get(call.host) or self._first_scheme(call.host)
+        try:
+            response = await self._send_to(call, _address(scheme, call), authorization)
+        except _connect_errors() as error:
+            if scheme == "http" or not is_loopback(call.host) or call.host in self._schemes:
+                raise
+            _log.debug("no TLS at %s (%s): trying without", call.host, type(error).__name__)
+            scheme = "http"
+            response = await self._send_to(call, _address(scheme, call), authorization)
+        self._schemes[call.host] = scheme
+        return response
+
+    async def _send_to(self, call: Call, address: str, authorization: str) -> httpx.Response:
+        headers = dict(call.headers)
+        headers.setdefault("Accept-Encoding", "identity")
+        if authorization and _same_host(address, call.host):
+            headers["Authorization"] = authorization
+        body = call.body() if callable(call.body) else call.body
+        client = self._client(call.host)
+        request = client.build_request(call.method, address, headers=headers, content=body)
+        if call.params:
+            request.url = request.url.copy_merge_params(dict(call.params))
+        is_read = call.method in {"GET", "HEAD"}
+        return await client.send(request, stream=True, follow_redirects=is_read)
+
+    def _first_scheme(self, host: str) -> str:
+        return "http" if host in self._plain_http else "https"
+
+    def _client(self, host: str) -> httpx.AsyncClient:
+        # This machine is never behind the proxy that the environment names.
+        local = is_loopback(host)
+        if local not in self._clients:
+            import httpx
+
+            self._clients[local] = httpx.AsyncClient(
+                verify=self._tls(),
+                trust_env=not local,
+                timeout=httpx.Timeout(**_TIMEOUTS_S),  # type: ignore[arg-type]
+                headers={"User-Agent": "dagger-pipeline"},
+            )
+        return self._clients[local]
+
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        paths = ssl.get_default_verify_paths()
+        if paths.cafile is None and paths.capath is None:
+            import certifi
+
+            context.load_verify_locations(certifi.where())
+        if self._ca_file is not None:
+            context.load_verify_locations(self._ca_file)
+        return context
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host (with or without a port) is this machine."""
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _connect_errors() -> tuple[type[Exception], ...]:
+    import httpx
+
+    return (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError)
+
+
+def _address(scheme: str, call: Call) -> str:
+    return f"{scheme}://{_server(call.host)}/v2/{call.path}"
+
+
+def _server(host: str) -> str:
+    return _HUB_SERVER if host == DOCKER_HUB else host
+
+
+def _same_host(address: str, host: str) -> bool:
+    return urlsplit(address).netloc == _server(host)
+
+
+def _parse_retry_after(text: str) -> float:
+    if text.strip().isdigit():
+        return float(text)
+    parsed = email.utils.parsedate_to_datetime(text) if text and "," in text else None
+    return 0.0 if parsed is None else max(0.0, parsed.timestamp() - time.time())
+
+
+def _describe(error: Exception) -> str:
+    text = " ".join(str(error).split()).rstrip(".")
+    return text[:200].lower() if text else type(error).__name__
+
+
+async def _failure(host: str, response: httpx.Response) -> CallFailed:
+    import httpx
+
+    try:
+        async for data in response.aiter_bytes(8192):
+            body = data
+            break
+        else:
+            body = b""
+    except httpx.HTTPError:
+        body = b""
+    finally:
+        await response.aclose()
+    detail = _parse_detail(body)
+    what = f"the registry answered {response.status_code}" + (f" ({detail})" if detail else "")
+    return CallFailed(what, response.status_code, host)
+
+
+def _parse_detail(body: bytes) -> str:
+    import json
+
+    try:
+        error = json.loads(body)["errors"][0]
+        text = f"{error.get('code', '')}: {error.get('message', '')}"
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return ""
+    return " ".join(text.split()).strip(": ")[:200]

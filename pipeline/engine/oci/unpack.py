@@ -1,0 +1,483 @@
+"""Unpacking a layer into an overlay upper directory.
+
+Names in a layer are relative to the image's root, also those that begin with a slash. Where a parent
+is a symbolic link of the image, it is followed inside the image, as a container would; a name that climbs
+above the root is refused. Only directories made here are ever entered on the disk, so no entry
+can reach a file of the host.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import stat
+import tarfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from pipeline.digest import Digest
+from pipeline.engine.oci.compress import BLOCK_BYTES, open_layer
+from pipeline.engine.oci.errors import LayerRejected
+from pipeline.engine.oci.merged import (
+    WHITEOUT_DEVICE,
+    belongs_to_image,
+    directories_below,
+    find_below,
+    find_entry,
+    is_opaque,
+    is_whiteout,
+    make_opaque,
+    read_xattrs,
+)
+from pipeline.engine.oci.pack import OPAQUE_MARKER, WHITEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_METADATA_LIMIT_BYTES: Final = (
+    1 << 20
+)  # of one extended header; the kernel allows names and attributes of 64 KiB
+_LINK_LIMIT: Final = 40  # as the kernel's
+_AUFS_PREFIX: Final = b".wh..wh."
+_XATTR_RECORD: Final = "SCHILY.xattr."
+_DEVICE_LIMITS: Final = (1 << 12, 1 << 20)  # what Linux can hold of a major and a minor number
+
+_log = logging.getLogger(__name__)
+
+
+def apply_layer(blob: Path, upper: Path, lowers: Sequence[Path]) -> Digest:
+    """Unpack a layer blob into `upper`, over `lowers` (top first); return its uncompressed digest.
+
+    The caller compares the digest with the one expected, and throws `upper` away when they differ
+    or when this raises. Owners, modes, times, extended attributes, devices and hard links (also
+    to files in `lowers`, which are copied up) are kept; removals become overlay whiteouts.
+
+    Raises:
+        LayerRejected: The blob is damaged, or an entry climbs out or cannot be made.
+        OSError: `upper` cannot be written (no space, no permission).
+    """
+    with open_layer(blob) as stream:
+        reader = _Reader(stream)
+        unpacker = _Unpacker(reader=reader, upper=os.fsencode(upper))
+        unpacker.begin(tuple(os.fsencode(lower) for lower in lowers))
+        try:
+            if reader.fill():
+                unpacker.run()
+            return reader.drain()
+        except _DamagedStream as error:
+            raise LayerRejected(error.what) from error
+
+
+class _DamagedStream(Exception):  # noqa: N818
+    """The compressed stream cannot be read further."""
+
+    def __init__(self, error: Exception) -> None:
+        self.what = f"its compressed stream is damaged ({error})"
+        super().__init__(self.what)
+
+
+class _Reader:
+    """The uncompressed stream for `tarfile`, which only ever goes forward in it; hashes all that passes."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._hash = hashlib.sha256()
+        self._buffer = b""
+        self._at = 0
+        self._position = 0
+        self.last_header = b""
+
+    def fill(self) -> bool:
+        """Make sure that there are bytes to be read; tell whether there are."""
+        if self._at < len(self._buffer):
+            return True
+        try:
+            self._buffer = self._stream.read(BLOCK_BYTES)
+        except OSError as error:
+            raise _DamagedStream(error) from error
+        self._at = 0
+        self._hash.update(self._buffer)
+        return bool(self._buffer)
+
+    def take(self, limit: int) -> bytes:
+        """Return between one and `limit` bytes; none at the end."""
+        if not self.fill():
+            return b""
+        data = self._buffer[self._at : self._at + limit]
+        self._at += len(data)
+        self._position += len(data)
+        return data
+
+    def read(self, size: int) -> bytes:
+        """Read for `tarfile`: headers only."""
+        if not 0 <= size <= _METADATA_LIMIT_BYTES:
+            raise LayerRejected(f"a header says that it is {size} bytes long")
+        data = self.take(size)
+        while len(data) < size and (more := self.take(size - len(data))):
+            data += more
+        if size == tarfile.BLOCKSIZE:
+            self.last_header = data
+        return data
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> int:
+        """Skip forward to `position`, or to the end when that comes first."""
+        if position < self._position:
+            raise LayerRejected("its headers lead backwards")
+        while self._position < position and self.take(position - self._position):
+            pass
+        return self._position
+
+    def drain(self) -> Digest:
+        """Read to the end and return the digest of everything."""
+        while self.take(BLOCK_BYTES):
+            pass
+        return Digest("sha256:" + self._hash.hexdigest())
+
+
+@dataclass(slots=True, kw_only=True)
+class _Directory:
+    """A directory of the image that exists in `upper`; `lowers` show through below it."""
+
+    path: bytes
+    lowers: tuple[bytes, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Unpacker:
+    reader: _Reader
+    upper: bytes
+    trail: list[_Directory] = field(default_factory=list)  # the root alone
+    entered: dict[bytes, _Directory] = field(default_factory=dict)  # by the parent's name in the layer
+    crossed: set[bytes] = field(default_factory=set)  # symbolic links on the way there
+    times: dict[bytes, int] = field(default_factory=dict)  # of directories, in ns; set when all is there
+
+    def begin(self, lowers: tuple[bytes, ...]) -> None:
+        self.trail = [_Directory(path=self.upper, lowers=lowers)]
+        if lowers:
+            _copy_attributes(lowers[0], self.upper)
+            self.times[self.upper] = os.lstat(lowers[0]).st_mtime_ns
+        else:
+            os.chmod(self.upper, 0o755)
+
+    def run(self) -> None:
+        archive = self._open()
+        while (info := self._next(archive)) is not None:
+            archive.members = []  # type: ignore[attr-defined]  # else it would remember each entry
+            try:
+                self._entry(archive, info)
+            except LayerRejected as error:
+                raise LayerRejected(error.what, entry=error.entry or info.name) from error
+            except OSError as error:
+                if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}:
+                    raise
+                raise LayerRejected(os.strerror(error.errno or 0).lower(), entry=info.name) from error
+        last = self.reader.last_header
+        if last.strip(b"\0") or len(last) not in (0, tarfile.BLOCKSIZE):
+            raise LayerRejected("its tar stream is damaged or cut off")
+        for path, time_ns in self.times.items():
+            os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
+
+    def _open(self) -> tarfile.TarFile:
+        try:
+            return tarfile.TarFile(
+                fileobj=self.reader,  # type: ignore[arg-type]
+                encoding="utf-8",
+                errors="surrogateescape",
+            )
+        except (tarfile.TarError, RecursionError, ValueError) as error:
+            raise LayerRejected(f"it is no tar stream ({error})") from error
+
+    def _next(self, archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+        try:
+            return archive.next()
+        except (tarfile.TarError, RecursionError, ValueError) as error:
+            raise LayerRejected(f"its tar stream is damaged ({error})") from error
+
+    # ---- one entry ----
+
+    def _entry(self, archive: tarfile.TarFile, info: tarfile.TarInfo) -> None:
+        parts = _parts(os.fsencode(info.name))
+        if not parts:
+            if not info.isdir():
+                raise LayerRejected("the root must be a directory")
+            self._attributes(info, self.upper)
+            return
+        name = parts.pop()
+        if name.startswith(WHITEOUT):
+            self._removal(name, parts)
+            return
+        directory = self._enter(parts)
+        path = directory.path + b"/" + name
+        if path in self.crossed:
+            self._forget()
+        if info.isdir():
+            self._make_directory(directory, name)
+        else:
+            self._clear(path)
+            self._make_file(archive, info, path)
+        if not info.islnk():
+            self._attributes(info, path)
+
+    def _make_file(self, archive: tarfile.TarFile, info: tarfile.TarInfo, path: bytes) -> None:
+        if info.isreg():
+            self._make_regular(archive, info, path)
+        elif info.issym():
+            os.symlink(os.fsencode(info.linkname), path)
+        elif info.islnk():
+            os.link(self._link_target(os.fsencode(info.linkname)), path, follow_symlinks=False)
+        elif info.isfifo():
+            os.mkfifo(path, 0o600)
+        elif info.ischr() or info.isblk():
+            numbers = (info.devmajor, info.devminor)
+            if not all(0 <= number < limit for number, limit in zip(numbers, _DEVICE_LIMITS, strict=True)):
+                raise LayerRejected("its device number is out of range")
+            kind = stat.S_IFCHR if info.ischr() else stat.S_IFBLK
+            os.mknod(path, kind | 0o600, os.makedev(*numbers))
+        else:
+            raise LayerRejected(f"entries of type {info.type!r} are unknown")
+
+    def _make_regular(self, archive: tarfile.TarFile, info: tarfile.TarInfo, path: bytes) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(path, flags, 0o600), "wb", buffering=0) as out:
+            if info.sparse is not None:
+                source = archive.extractfile(info)
+                if source is None:
+                    raise LayerRejected("its sparse map cannot be read")
+                shutil.copyfileobj(source, out, _METADATA_LIMIT_BYTES // 4)
+                return
+            left = info.size
+            self.reader.seek(info.offset_data)
+            while left:
+                data = self.reader.take(left)
+                if not data:
+                    raise LayerRejected("its tar stream is cut off")
+                left -= len(data)
+                view = memoryview(data)
+                while view:
+                    view = view[out.write(view) :]
+
+    def _make_directory(self, directory: _Directory, name: bytes) -> None:
+        path = directory.path + b"/" + name
+        there = find_entry(path)
+        if there is not None and stat.S_ISDIR(there.st_mode):
+            return
+        if there is not None:
+            os.unlink(path)
+        os.mkdir(path, 0o755)
+        if there is not None and directories_below(directory.lowers, name):
+            make_opaque(path)  # something stood here and hid what is below; it must stay hidden
+
+    def _link_target(self, name: bytes) -> bytes:
+        parts = _parts(name)
+        if not parts:
+            raise LayerRejected("it links to the root")
+        last = parts.pop()
+        directory = self._enter(parts)
+        path = directory.path + b"/" + last
+        there = find_entry(path)
+        if there is None:
+            below = find_below(directory.lowers, last)
+            if below is None:
+                raise LayerRejected(f"it links to `{os.fsdecode(name)}`, which does not exist")
+            _copy_up(*below, path)
+        elif is_whiteout(there):
+            raise LayerRejected(f"it links to `{os.fsdecode(name)}`, which was removed")
+        return path
+
+    def _removal(self, name: bytes, parts: list[bytes]) -> None:
+        if name == OPAQUE_MARKER:
+            self._hide_everything(self._enter(parts))
+            return
+        if name.startswith(_AUFS_PREFIX):
+            return  # what aufs kept for itself
+        removed = name[len(WHITEOUT) :]
+        if removed in (b"", b".", b".."):
+            raise LayerRejected("it removes no name")
+        self._hide(self._enter(parts), removed)
+
+    def _hide(self, directory: _Directory, name: bytes) -> None:
+        """Remove a name from the layers below; what this layer has made there stays."""
+        path = directory.path + b"/" + name
+        if find_below(directory.lowers, name) is None:
+            return
+        if path in self.crossed:
+            self._forget()
+        there = find_entry(path)
+        if there is None:
+            os.mknod(path, stat.S_IFCHR | 0o600, WHITEOUT_DEVICE)
+        elif stat.S_ISDIR(there.st_mode):
+            make_opaque(path)
+            self._forget()
+
+    def _hide_everything(self, directory: _Directory) -> None:
+        if directory.path != self.upper:
+            make_opaque(directory.path)
+        else:  # overlayfs does not look at the mark on its root
+            for lower in directory.lowers:
+                for name in os.listdir(lower):
+                    self._hide(directory, name)
+        self._forget()
+
+    # ---- parents ----
+
+    def _enter(self, parts: list[bytes]) -> _Directory:
+        key = b"/".join(parts)
+        found = self.entered.get(key)
+        if found is None:
+            found = self.entered[key] = self._walk(parts)
+        return found
+
+    def _walk(self, parts: list[bytes]) -> _Directory:
+        trail = list(self.trail)
+        queue = list(reversed(parts))
+        links = 0
+        while queue:
+            name = queue.pop()
+            if name in (b"", b"."):
+                continue
+            if name == b"..":
+                trail = trail[:-1] if len(trail) > 1 else trail
+                continue
+            target = self._find_link(trail[-1], name)
+            if target is None:
+                trail.append(self._step(trail[-1], name))
+                continue
+            links += 1
+            if links > _LINK_LIMIT:
+                raise LayerRejected("its parents are symbolic links that lead in a circle")
+            if target.startswith(b"/"):
+                trail = trail[:1]
+            queue.extend(reversed(target.split(b"/")))
+        return trail[-1]
+
+    def _find_link(self, directory: _Directory, name: bytes) -> bytes | None:
+        path = directory.path + b"/" + name
+        there = find_entry(path)
+        where = path
+        if there is None:
+            below = find_below(directory.lowers, name)
+            if below is None:
+                return None
+            there, where = below
+        if not stat.S_ISLNK(there.st_mode):
+            return None
+        self.crossed.add(path)
+        return os.readlink(where)
+
+    def _step(self, directory: _Directory, name: bytes) -> _Directory:
+        """Go into a directory that is no link; make it in `upper` when it is not there yet."""
+        path = directory.path + b"/" + name
+        there = find_entry(path)
+        below = directories_below(directory.lowers, name)
+        if there is not None and not stat.S_ISDIR(there.st_mode):
+            if not is_whiteout(there):
+                raise LayerRejected(f"its parent `{os.fsdecode(name)}` is no directory")
+            os.unlink(path)
+            os.mkdir(path, 0o755)
+            if below:
+                make_opaque(path)
+            self.times[path] = 0
+            return _Directory(path=path, lowers=())
+        if there is None:
+            self._make_parent(directory, name, path, below)
+            return _Directory(path=path, lowers=below)
+        return _Directory(path=path, lowers=() if is_opaque(path) else below)
+
+    def _make_parent(self, directory: _Directory, name: bytes, path: bytes, below: tuple[bytes, ...]) -> None:
+        if below:
+            os.mkdir(path, 0o700)
+            _copy_attributes(below[0], path)
+            self.times[path] = os.lstat(below[0]).st_mtime_ns
+            return
+        if find_below(directory.lowers, name) is not None:
+            raise LayerRejected(f"its parent `{os.fsdecode(name)}` is no directory")
+        os.mkdir(path, 0o755)
+        self.times[path] = 0
+
+    # ---- attributes and bookkeeping ----
+
+    def _attributes(self, info: tarfile.TarInfo, path: bytes) -> None:
+        os.chown(path, info.uid, info.gid, follow_symlinks=False)
+        if not info.issym():
+            os.chmod(path, info.mode & 0o7777)  # after the owner, whose change drops set-id bits
+        for key, value in info.pax_headers.items():
+            if key.startswith(_XATTR_RECORD):
+                _set_xattr(path, key.removeprefix(_XATTR_RECORD), value)
+        time_ns = int(info.mtime) * 1_000_000_000 + int(info.mtime % 1 * 1_000_000_000)
+        if info.isdir():
+            self.times[path] = time_ns
+        else:
+            os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
+
+    def _clear(self, path: bytes) -> None:
+        there = find_entry(path)
+        if there is None:
+            return
+        if not stat.S_ISDIR(there.st_mode):
+            os.unlink(path)
+            return
+        shutil.rmtree(path)
+        inside = path + b"/"
+        self.times = {
+            each: time_ns
+            for each, time_ns in self.times.items()
+            if each != path and not each.startswith(inside)
+        }
+        self._forget()
+
+    def _forget(self) -> None:
+        self.entered.clear()
+        self.crossed.clear()
+
+
+def _parts(name: bytes) -> list[bytes]:
+    found: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            if not found:
+                raise LayerRejected("its name climbs out of the image", entry=os.fsdecode(name))
+            found.pop()
+        elif part not in (b"", b"."):
+            found.append(part)
+    return found
+
+
+def _copy_attributes(source: bytes, target: bytes) -> None:
+    info = os.lstat(source)
+    os.chown(target, info.st_uid, info.st_gid, follow_symlinks=False)
+    if not stat.S_ISLNK(info.st_mode):
+        os.chmod(target, stat.S_IMODE(info.st_mode))
+    for name, value in read_xattrs(source):
+        os.setxattr(target, name, value, follow_symlinks=False)
+
+
+def _copy_up(info: os.stat_result, source: bytes, path: bytes) -> None:
+    """Copy a file of a layer below, so that a hard link to it can be made."""
+    if stat.S_ISDIR(info.st_mode):
+        raise LayerRejected("it links to a directory")
+    if stat.S_ISREG(info.st_mode):
+        shutil.copyfile(source, path, follow_symlinks=False)
+    elif stat.S_ISLNK(info.st_mode):
+        os.symlink(os.readlink(source), path)
+    else:
+        os.mknod(path, info.st_mode, info.st_rdev)
+    _copy_attributes(source, path)
+    os.utime(path, ns=(info.st_mtime_ns, info.st_mtime_ns), follow_symlinks=False)
+
+
+def _set_xattr(path: bytes, name: str, value: str) -> None:
+    if not belongs_to_image(name):
+        return
+    try:
+        os.setxattr(path, name, value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        _log.warning("the file system cannot keep the attribute %s of %s", name, os.fsdecode(path))
