@@ -242,6 +242,14 @@ class Container:
         kind = "cache" if isinstance(mount, ops.CacheMount) else "tmpfs"
         raise BadArgument(f"{path}: cannot retrieve path from {kind}")
 
+    def locate(self, path: str, *, expand: bool = False) -> tuple[ops.Tree, str]:
+        """Return the tree and the path in it that `path` (absolute or from the workdir) shows.
+
+        Raises:
+            BadArgument: It lies in a cache volume or tmpfs.
+        """
+        return self._locate(self._path(path, expand=expand))
+
     def _mount_over(self, path: str) -> ops.TreeMount | ops.CacheMount | ops.TempMount | None:
         """Return the mount that shows at `path`: the longest that holds it, the later of equals."""
         best: ops.TreeMount | ops.CacheMount | ops.TempMount | None = None
@@ -262,12 +270,12 @@ class Container:
         tree, inner = self._locate(self._path(path, expand=expand))
         return File(tree=tree, path=inner)
 
-    def edit(self, path: str, action: ops.Action) -> Container:
+    def edit(self, path: str, action: ops.Placed) -> Container:
         """Apply `action`, whose path is `path` as the container shows it, where that path lives."""
         mount = self._mount_over(path)
         if isinstance(mount, ops.TreeMount):
             inner = join(mount.source_path, relative(path, mount.path))
-            moved = replace(action, path=inner)  # type: ignore[call-arg]
+            moved = replace(action, path=inner)
             edited = replace(mount, tree=ops.Edit(base=mount.tree, action=moved))
             mounts = tuple(edited if m is mount else m for m in self.mounts)
             return replace(self, mounts=mounts)
