@@ -16,17 +16,6 @@ if TYPE_CHECKING:
 
     from pipeline.errors import PipelineError
 
-COLOURS = {
-    "success": "green",
-    "failure": "red",
-    "error": "red",
-    "timeout": "red",
-    "skip": "yellow",
-    "cancellation": "yellow",
-    "cached": "cyan",
-    "run": "green",
-}
-
 
 def wants_colour(stream: TextIO) -> bool:
     """Whether text to `stream` may be coloured."""
@@ -78,27 +67,3 @@ def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = ()) -> str:
         cells = [cell + " " * (widths[i] - len(click.unstyle(cell))) for i, cell in enumerate(row)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
-
-
-def duration(seconds: float | None) -> str:
-    """Write a duration for people: "0.3s", "12s", "3m05s", "1h02m"; "" for None."""
-    if seconds is None:
-        return ""
-    if seconds < 9.95:
-        return f"{seconds:.1f}s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-
-
-def size(bytes_: int) -> str:
-    """Write a size for people: "512 B", "1.4 MB"."""
-    number = float(bytes_)
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, assert_never
 
+from pipeline.errors import PipelineError
 from pipeline.graph.events import (
     Event,
     RunFinished,
@@ -25,12 +26,23 @@ from pipeline.graph.outcome import Failure, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
+
+
+class RecordUnreadable(PipelineError):
+    """What a run recorded is not there or is damaged."""
+
+    def __init__(self, run_id: str, what: str) -> None:
+        super().__init__(f"cannot read the record of run `{run_id}`: {what}")
+        self.run_id = run_id
+
 
 State = Literal["waiting", "running", "done"]
 
 # Colours, cursor movements, titles: a stage's output must not steer the reader's terminal.
 _ESCAPES = re.compile(
-    r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])|[\x00-\x08\x0b-\x1f\x7f\x9b]"
+    r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 
 
@@ -65,7 +77,7 @@ class StageRecord:
 
     @property
     def verdict(self) -> str:
-        """One word for people: passed, cached, failed, error, timeout, skipped, cancelled, running, waiting."""
+        """One word for people: as in `VERDICTS`, or cached, running, waiting."""
         if self.outcome is None:
             return self.state if self.state != "done" else "unfinished"
         if self.outcome is Outcome.SUCCESS:
@@ -221,6 +233,30 @@ def fold(events: Iterable[Event]) -> RunRecord:
     record = RunRecord()
     for event in events:
         record.add(event)
+    return record
+
+
+def load_record(folder: Path) -> RunRecord:
+    """Read the record of a run from its folder; a run that was killed has what it had told.
+
+    Raises:
+        RecordUnreadable: There is no `events.jsonl`, or a line before the last is no event.
+    """
+    from pipeline.graph.wire import BadEvent, event_from_line
+
+    path = folder / "events.jsonl"
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError as error:
+        raise RecordUnreadable(folder.name, (error.strerror or str(error)).lower()) from error
+    record = RunRecord(run_id=folder.name)
+    for number, line in enumerate(lines, start=1):
+        try:
+            record.add(event_from_line(line))
+        except BadEvent as error:
+            if number == len(lines):  # the line in flight when the run was killed
+                break
+            raise RecordUnreadable(folder.name, f"line {number} of events.jsonl is damaged") from error
     return record
 
 

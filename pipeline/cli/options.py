@@ -1,0 +1,72 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
+
+
+def _directory(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    """Take `-C` of the command, else the one given before the command."""
+    given: str | None = ctx.find_root().obj
+    return value or given
+
+
+directory_option = click.option(
+    "-C",
+    "directory",
+    metavar="DIR",
+    callback=_directory,
+    help="Work in DIR instead of the current directory.",
+)
+
+
+def _names(_: click.Context, __: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    """Split `a,b` and drop what is empty."""
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+
+
+def selection_options(function: F) -> F:
+    """Add the options that choose stages; `select` takes them by their names."""
+    for option in reversed(
+        [
+            _many("--only", "only", "Run these stages; what they need comes from the cache, or runs too."),
+            _many("--from", "from_", "Run these stages and all that depend on them."),
+            _many("--until", "until", "Run these stages and all they wait for."),
+            _many("--skip", "skip", "Leave out these stages and those that cannot do without them."),
+            _many("--tag", "tags", "Run the stages with one of these tags.", metavar="TAG"),
+            click.option(
+                "--failed",
+                metavar="[RUN]",
+                is_flag=False,
+                flag_value="last",
+                help="Run again what failed in RUN (the last one), and what depends on it.",
+            ),
+            click.option("--since", metavar="REF", help="Run only what files changed since REF affect."),
+            click.option(
+                "--env",
+                "environment",
+                metavar="NAME",
+                default="",
+                envvar="PIPELINE_ENV",
+                help="The environment that effects (push, deploy) act on; without one they are skipped.",
+            ),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+def _many(flag: str, name: str, help_: str, *, metavar: str = "STAGE") -> Callable[[F], F]:
+    return click.option(
+        flag, name, multiple=True, metavar=f"{metavar}[,{metavar}]", callback=_names, help=help_
+    )

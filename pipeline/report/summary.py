@@ -1,0 +1,150 @@
+"""`summary.md`: a run on one page of Markdown, for a run folder, a job summary or a comment."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from pipeline.report.record import clean
+from pipeline.report.terminal import tail_lines
+from pipeline.report.words import command_line, counted, duration, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.report.evidence import Evidence
+    from pipeline.report.junit import TestResults
+    from pipeline.report.record import RunRecord, StageRecord
+
+# A job summary on GitHub may have 1 MiB; over that its upload fails.
+MOST_BYTES: Final = 900 * 1024
+MOST_BAD_TESTS: Final = 20
+MARKS: Final = {
+    "passed": "✅",
+    "cached": "✅",
+    "failed": "❌",
+    "error": "❌",
+    "timeout": "❌",
+    "skipped": "⚪",
+    "cancelled": "⚪",
+}
+
+
+def make_summary(record: RunRecord, evidence: Evidence) -> str:
+    """Write the summary; cut at 900 KiB, saying so."""
+    parts = [
+        _head(record),
+        _stage_table(record),
+        *(_failure(stage) for stage in record.bad_stages),
+        _tests(evidence),
+        *(f"> {_text(problem)}" for problem in evidence.problems),
+    ]
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    data = text.encode()
+    if len(data) <= MOST_BYTES:
+        return text
+    cut = data[:MOST_BYTES].decode("utf-8", "ignore").rpartition("\n")[0]
+    return f"{cut}\n\n*Cut here: the summary has {len(data)} bytes. The whole run is in its run folder.*\n"
+
+
+def _head(record: RunRecord) -> str:
+    commit = (
+        f" · commit `{record.commit[:12]}`{' with changes' if record.dirty else ''}" if record.commit else ""
+    )
+    environment = f" · environment `{record.environment}`" if record.environment else ""
+    took = f" in {duration(record.duration_s)}" if record.finished_at is not None else ""
+    lines = [
+        f"## {MARKS.get(record.verdict, '⏳')} {_text(record.project) or 'pipeline'}: {record.verdict}",
+        "",
+        f"{counted(record.counts()) or 'no stages'}{took} · {moment(record.started_at)}{commit}{environment}",
+    ]
+    if record.message:
+        lines += ["", f"> {_text(record.message)}"]
+    return "\n".join(lines)
+
+
+def _stage_table(record: RunRecord) -> str:
+    rows = ["| stage | outcome | time | why |", "|---|---|---:|---|"]
+    for stage in record.stages.values():
+        mark = MARKS.get(stage.verdict, "⏳")
+        verdict = ", ".join((stage.verdict, *stage.flags))
+        why = stage.failure.message if stage.failure else stage.why
+        took = duration(stage.duration_s) if stage.outcome is not None else ""
+        rows.append(f"| {stage.name} | {mark} {verdict} | {took} | {_cell(why)} |")
+    return "\n".join(rows)
+
+
+def _failure(stage: StageRecord) -> str:
+    failure = stage.failure
+    if failure is None:
+        return f"### {stage.name}: {stage.verdict}\n\n{_text(stage.why)}"
+    lines = [f"### {stage.name}: {stage.verdict}", "", _text(failure.message)]
+    block = []
+    if failure.command:
+        exit_ = "" if failure.exit_code is None else f"  # exit code {failure.exit_code}"
+        block.append(f"$ {clean(command_line(failure.command))}{exit_}")
+    block += tail_lines(failure)
+    if block:
+        lines += ["", _fenced(block)]
+    if failure.reproduce:
+        lines += ["", f"Again: {_code(failure.reproduce)}"]
+    if failure.hint:
+        lines += ["", f"Hint: {_text(failure.hint)}"]
+    return "\n".join(lines)
+
+
+def _tests(evidence: Evidence) -> str:
+    if not evidence.tests:
+        return ""
+    rows = [
+        "### Tests",
+        "",
+        "| stage | passed | failed | broken | skipped | time |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, one in evidence.tests.items():
+        took = duration(one.duration_s)
+        rows.append(f"| {name} | {one.passed} | {one.failures} | {one.errors} | {one.skipped} | {took} |")
+    for name, one in evidence.tests.items():
+        rows += _bad_tests(name, one)
+    return "\n".join(rows)
+
+
+def _bad_tests(name: str, results: TestResults) -> list[str]:
+    if not results.bad:
+        return []
+    lines = ["", f"Bad tests of {name}:", ""]
+    for bad in results.bad[:MOST_BAD_TESTS]:
+        name = f"{bad.suite}.{bad.name}" if bad.suite else bad.name
+        first = next(iter(bad.message.splitlines()), "")
+        lines.append(f"- {_code(name)} {_text(first)}".rstrip())
+    if len(results.bad) > MOST_BAD_TESTS:
+        lines.append(f"- … and {len(results.bad) - MOST_BAD_TESTS} more")
+    return lines
+
+
+def _text(text: str) -> str:
+    """Text of others as Markdown text: nothing in it is markup, a link or a mention."""
+    one_line = " ".join(clean(text).split())
+    return re.sub(r"([\\`*_{}\[\]<>#|~@])", r"\\\1", one_line)
+
+
+def _cell(text: str) -> str:
+    """Text for a cell of a table, cut to what a table bears."""
+    one_line = " ".join(clean(text).split())
+    return _text(one_line if len(one_line) <= 160 else one_line[:159] + "…")
+
+
+def _code(text: str) -> str:
+    """Text as a code span, whatever backticks it holds."""
+    one_line = " ".join(clean(text).split())
+    fence = "`" * (max((len(run) for run in re.findall("`+", one_line)), default=0) + 1)
+    pad = " " if one_line.startswith("`") or one_line.endswith("`") else ""
+    return f"{fence}{pad}{one_line}{pad}{fence}"
+
+
+def _fenced(lines: Sequence[str]) -> str:
+    """A code block whose fence is longer than any in it."""
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}text", *lines, fence])
