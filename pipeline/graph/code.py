@@ -1,0 +1,218 @@
+"""What the code of a stage is, for its key: the function and everything of its own package that it uses.
+
+Compiled code is digested, so comments and layout do not count. Functions, classes and constants are
+followed from name to name; modules that are imported (also inside functions) count as whole files, with
+what they import.
+"""
+
+from __future__ import annotations
+
+import dis
+import hashlib
+import os
+import re
+import sys
+from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from pipeline.graph.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_IMPORT: Final = re.compile(
+    r"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]*)|import[ \t]+([\w., \t]+))",
+    re.MULTILINE,
+)
+_PLAIN: Final = (str, bytes, int, float, bool, type(None), complex)
+_IMPORT_NAME: Final = dis.opmap["IMPORT_NAME"]
+# Our own version is a part of every key, so the machinery below the stages need not be followed.
+_COVERED_BY_VERSION: Final = ("pipeline.graph", "pipeline.errors", "pipeline.digest", "pipeline.testing")
+
+
+def code_of(function: Callable[..., Any]) -> dict[str, str]:
+    """Digests by what they are of: `module:function`, `module:Class` or a file's path; sorted."""
+    walk = _Walk(function)
+    walk.follow(function)
+    return dict(sorted(walk.found.items()))
+
+
+class _Walk:
+    """One pass from a stage's function over all it uses inside its own package or folder."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        module = str(function.__module__)
+        self.top = module.partition(".")[0]
+        self.found: dict[str, str] = {}
+        package = sys.modules.get(self.top)
+        paths = list(getattr(package, "__path__", []))
+        if paths and "." in module:
+            self.root, self.prefix = os.path.dirname(os.path.abspath(paths[0])), self.top
+        else:
+            # A lone file: its neighbours are what it may import.
+            self.root, self.prefix = os.path.dirname(os.path.abspath(function.__code__.co_filename)), ""
+
+    def inside(self, module: str) -> bool:
+        """Whether a module belongs to the stage's own code."""
+        if module.startswith(_COVERED_BY_VERSION):
+            return False
+        if module.partition(".")[0] == self.top:
+            return True
+        return not self.prefix and self.file_of(module) is not None
+
+    def file_of(self, module: str) -> str | None:
+        """The source file of a module below the root, or None."""
+        if self.prefix and module != self.prefix and not module.startswith(self.prefix + "."):
+            return None
+        base = os.path.join(self.root, *module.split("."))
+        for path in (base + ".py", os.path.join(base, "__init__.py")):
+            if os.path.isfile(path):
+                return path
+        return None
+
+    def follow(self, value: object, name: str = "") -> str:
+        """Note what `value` is made of; give what it adds to the digest of the code that uses it."""
+        if isinstance(value, Stage):
+            value = value.function
+        value = getattr(value, "__wrapped__", value) if isinstance(value, FunctionType) else value
+        if isinstance(value, ModuleType):
+            if self.inside(value.__name__):
+                self.module(value.__name__)
+            return ""
+        if isinstance(value, (FunctionType, type)):
+            if self.inside(str(value.__module__)):
+                self.define(value)
+            return ""
+        text = _constant(value)
+        if text is None:
+            owner = type(value)
+            if self.inside(owner.__module__):
+                self.define(owner)
+            text = owner.__qualname__
+        return f"{name}={text};"
+
+    def define(self, value: FunctionType | type) -> None:
+        """Note the digest of a function or class under its own name."""
+        label = f"{value.__module__}:{value.__qualname__}"
+        if label in self.found:
+            return
+        self.found[label] = ""  # a name for itself, so that recursion ends
+        parts = self.function(value) if isinstance(value, FunctionType) else self.klass(value)
+        self.found[label] = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def function(self, function: FunctionType) -> Iterator[str]:
+        """Everything that makes a function behave as it does."""
+        yield _code_text(function.__code__)
+        yield self.follow(function.__defaults__, "defaults") + self.follow(
+            function.__kwdefaults__, "keywords"
+        )
+        for name in sorted(_names(function.__code__)):
+            if name in function.__globals__:
+                yield self.follow(function.__globals__[name], name)
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            yield self.follow(cell.cell_contents, name)
+        for name in _imports(function.__code__, str(function.__globals__.get("__package__") or "")):
+            if self.inside(name):
+                self.module(name)
+
+    def klass(self, value: type) -> Iterator[str]:
+        """Everything a class defines itself."""
+        for base in value.__bases__:
+            yield base.__qualname__ + self.follow(base)
+        for name, item in sorted(vars(value).items()):
+            inner = getattr(item, "__func__", None) or getattr(item, "fget", None) or item
+            if name in {"__module__", "__dict__", "__weakref__", "__doc__", "__firstlineno__"}:
+                continue
+            if name == "__annotations__":
+                yield repr(sorted((key, str(kind)) for key, kind in item.items()))
+            elif isinstance(inner, FunctionType) and not inner.__code__.co_filename.startswith("<"):
+                yield name
+                yield from self.function(inner)
+            elif (text := _constant(inner)) is not None:
+                yield f"{name}={text}"
+
+    def module(self, name: str) -> None:
+        """Note a module's file, and those of the modules it imports from the same place."""
+        path = self.file_of(name)
+        if path is None or (label := os.path.relpath(path, self.root)) in self.found:
+            return
+        with open(path, "rb") as stream:
+            data = stream.read()
+        self.found[label] = hashlib.sha256(data).hexdigest()
+        package = name if path.endswith("__init__.py") else name.rpartition(".")[0]
+        for source, names, plain in _IMPORT.findall(data.decode("utf-8", "replace")):
+            for imported in _imported(source, names, plain, package):
+                if self.inside(imported):
+                    self.module(imported)
+
+
+def _imported(source: str, names: str, plain: str, package: str) -> Iterator[str]:
+    if plain:
+        yield from (part.split()[0] for part in plain.split(",") if part.split())
+        return
+    base = _absolute(source, package)
+    yield base
+    for part in names.strip("()").replace("\n", " ").split(","):
+        word = part.split()[:1]
+        if word and word[0].isidentifier():
+            yield f"{base}.{word[0]}" if base else word[0]
+
+
+def _absolute(source: str, package: str) -> str:
+    level = len(source) - len(source.lstrip("."))
+    if not level:
+        return source
+    parts = package.split(".")
+    above = parts[: len(parts) - (level - 1)]
+    return ".".join([*above, source[level:]]).strip(".")
+
+
+def _imports(code: CodeType, package: str) -> Iterator[str]:
+    """Modules that `code` imports while it runs, and their names that may be modules themselves."""
+    for one in _codes(code):
+        if _IMPORT_NAME not in one.co_code[::2]:
+            continue
+        steps = list(dis.get_instructions(one))
+        base = ""
+        for index, step in enumerate(steps):
+            if step.opname == "IMPORT_NAME":
+                level = int(steps[index - 2].argval or 0)
+                base = _absolute("." * level + str(step.argval), package)
+                yield base
+            elif step.opname == "IMPORT_FROM":
+                yield f"{base}.{step.argval}"
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _names(code: CodeType) -> set[str]:
+    return {name for one in _codes(code) for name in one.co_names}
+
+
+def _code_text(code: CodeType) -> str:
+    """The behaviour of compiled code: without names of files, line numbers and docstrings' places."""
+    constants = [_code_text(c) if isinstance(c, CodeType) else _constant(c) for c in code.co_consts]
+    shape = (code.co_argcount, code.co_kwonlyargcount, code.co_flags, code.co_varnames, code.co_freevars)
+    return repr((code.co_code.hex(), code.co_names, shape, constants))
+
+
+def _constant(value: object) -> str | None:
+    """A text for plain values and containers of them, the same in every process; else None."""
+    if isinstance(value, _PLAIN) or value is Ellipsis:
+        return repr(value)
+    if isinstance(value, re.Pattern):
+        return f"{value.pattern!r}/{value.flags}"
+    if isinstance(value, (tuple, list)):
+        inner = [_constant(item) or type(item).__qualname__ for item in value]
+    elif isinstance(value, (set, frozenset)):
+        inner = sorted(_constant(item) or "" for item in value)
+    elif isinstance(value, dict):
+        inner = [f"{_constant(key)}:{_constant(item)}" for key, item in value.items()]
+    else:
+        return None
+    return type(value).__name__ + repr(inner)
