@@ -118,6 +118,7 @@ class Copy:
     filters: Filters = Filters()
     owner: str = ""
     mode: int | None = None  # permission bits for files and directories; None keeps the source's
+    symbolic_mode: str = ""  # `u=rwX,go=rX`: applied to the source's mode of each file and directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
