@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
@@ -67,3 +67,28 @@ def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = ()) -> str:
         cells = [cell + " " * (widths[i] - len(click.unstyle(cell))) for i, cell in enumerate(row)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+STYLES: Final = {
+    "passed": "green",
+    "cached": "cyan",
+    "failed": "red",
+    "error": "red",
+    "timeout": "red",
+    "killed": "red",
+    "skipped": "yellow",
+    "cancelled": "yellow",
+    "unfinished": "yellow",
+    "running": "yellow",
+    "run": "green",
+    "skip": "yellow",
+}
+
+
+def painted(text: str, style: str, *, stream: TextIO | None = None) -> str:
+    """Dress `text` by a verdict, or as "dim" or "bold", for `stream` (stdout when None)."""
+    if not wants_colour(stream or sys.stdout):
+        return text
+    if style in ("dim", "bold"):
+        return click.style(text, dim=style == "dim" or None, bold=style == "bold" or None)
+    return click.style(text, fg=STYLES.get(style))

@@ -10,7 +10,6 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, assert_never
 
-from pipeline.errors import PipelineError
 from pipeline.graph.events import (
     Event,
     RunFinished,
@@ -27,15 +26,6 @@ from pipeline.graph.outcome import Failure, Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-
-class RecordUnreadable(PipelineError):
-    """What a run recorded is not there or is damaged."""
-
-    def __init__(self, run_id: str, what: str) -> None:
-        super().__init__(f"cannot read the record of run `{run_id}`: {what}")
-        self.run_id = run_id
-
 
 State = Literal["waiting", "running", "done"]
 
@@ -240,23 +230,12 @@ def load_record(folder: Path) -> RunRecord:
     """Read the record of a run from its folder; a run that was killed has what it had told.
 
     Raises:
-        RecordUnreadable: There is no `events.jsonl`, or a line before the last is no event.
+        BadEvent: A line before the last is damaged.
     """
-    from pipeline.graph.wire import BadEvent, event_from_line
+    from pipeline.graph.history import read_events
 
-    path = folder / "events.jsonl"
-    try:
-        lines = path.read_text("utf-8", "replace").splitlines()
-    except OSError as error:
-        raise RecordUnreadable(folder.name, (error.strerror or str(error)).lower()) from error
-    record = RunRecord(run_id=folder.name)
-    for number, line in enumerate(lines, start=1):
-        try:
-            record.add(event_from_line(line))
-        except BadEvent as error:
-            if number == len(lines):  # the line in flight when the run was killed
-                break
-            raise RecordUnreadable(folder.name, f"line {number} of events.jsonl is damaged") from error
+    record = fold(read_events(folder))
+    record.run_id = record.run_id or folder.name
     return record
 
 
