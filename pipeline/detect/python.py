@@ -1,0 +1,246 @@
+"""Facts about a Python project, read from its file listing and `pyproject.toml`; nothing is run.
+
+`detect_python` is pure; `load_python` reads the few files it needs.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+Installer = Literal["uv", "poetry", "pdm", "pip", "metadata", "none"]
+"""How dependencies are given: a tool's lock file, requirement files, or the project's own metadata."""
+
+REQUIREMENTS: Final = re.compile(r"(?:requirements|dev-requirements|test-requirements)[\w.-]*\.(?:txt|lock)$")
+TEST_FOLDERS: Final = ("tests", "test", "testing")
+TEST_FILE: Final = re.compile(r"(?:^|/)(?:test_[^/]*|[^/]*_test)\.py$")
+TEST_GROUPS: Final = ("test", "tests", "testing", "dev", "develop", "development")
+LOCKS: Final[Mapping[str, Installer]] = {"uv.lock": "uv", "poetry.lock": "poetry", "pdm.lock": "pdm"}
+DEPENDENCY_FILES: Final = ("pyproject.toml", "setup.py", "setup.cfg", *LOCKS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PythonProject:
+    """What the stages must know of a Python project; paths are relative to its root."""
+
+    name: str = ""
+    requires_python: str = ""
+    installer: Installer = "none"
+    requirement_files: tuple[str, ...] = ()  # for `pip`, in the order they are installed
+    requirements: tuple[str, ...] = ()  # for `metadata`: dependencies and those of the test groups
+    test_extras: tuple[str, ...] = ()  # extras of the project that tests need
+    test_groups: tuple[str, ...] = ()  # dependency groups that tests need
+    is_package: bool = False  # has a build backend: a wheel can be built of it
+    has_dynamic_dependencies: bool = False  # known only by building
+    import_roots: tuple[str, ...] = ()  # folders for PYTHONPATH where nothing can be installed
+    test_paths: tuple[str, ...] = ()  # "" where the runner's own configuration says
+    has_tests: bool = False
+    uses_unittest: bool = False  # tests, but nothing that speaks of pytest
+    tools: frozenset[str] = frozenset()  # configured: ruff, ruff-format, black, mypy, pytest, flake8
+    dependency_files: tuple[str, ...] = ()
+
+
+def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> PythonProject | None:
+    """Say what Python project the listing shows; None when it shows none.
+
+    Args:
+        files: Tracked files, `/` between parts.
+        read: Gives the text of a file, or None when it is missing or no UTF-8.
+    """
+    names = set(files)
+    if not any(name.endswith(".py") for name in names):
+        return None
+    pyproject = _parse_toml(read("pyproject.toml")) if "pyproject.toml" in names else {}
+    setup = "\n".join(read(name) or "" for name in ("setup.py", "setup.cfg") if name in names)
+    project = pyproject.get("project", {})
+    poetry = pyproject.get("tool", {}).get("poetry", {})
+    requirement_files = _requirement_files(files)
+    is_package = (
+        "build-system" in pyproject or bool(project) or bool(poetry.get("name")) or "setup.py" in names
+    )
+    test_files = [name for name in files if TEST_FILE.search(name)]
+    return PythonProject(
+        name=str(project.get("name") or poetry.get("name") or _setup_name(setup)),
+        requires_python=_requires_python(project, poetry, setup),
+        installer=_installer(names, requirement_files, is_package=is_package),
+        requirement_files=requirement_files,
+        requirements=_requirements(pyproject),
+        test_extras=_wanted(project.get("optional-dependencies", {}), setup),
+        test_groups=_wanted(pyproject.get("dependency-groups", {}), ""),
+        is_package=is_package,
+        has_dynamic_dependencies=is_package and ("dependencies" in project.get("dynamic", ()) or not project),
+        import_roots=("src",) if any(name.startswith("src/") for name in files) else (".",),
+        test_paths=_test_paths(pyproject, files, test_files),
+        has_tests=bool(test_files),
+        uses_unittest=_uses_unittest(test_files, names, pyproject, read),
+        tools=_tools(names, pyproject, read),
+        dependency_files=tuple(n for n in files if n in DEPENDENCY_FILES or n in requirement_files),
+    )
+
+
+def load_python(root: Path, files: Sequence[str]) -> PythonProject | None:
+    """Detect the Python project in `root`."""
+
+    def read(name: str) -> str | None:
+        try:
+            return (root / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    return detect_python(files, read)
+
+
+def _parse_toml(text: str | None) -> dict[str, Any]:
+    """Read a table; a damaged file counts as empty here: the tool that needs it will say so."""
+    try:
+        return tomllib.loads(text or "")
+    except tomllib.TOMLDecodeError:
+        return {}
+
+
+def _setup_name(setup: str) -> str:
+    found = re.search(r"\bname\s*=\s*[\"']?([A-Za-z0-9._-]+)", setup)
+    return found.group(1) if found else ""
+
+
+def _requires_python(project: Mapping[str, Any], poetry: Mapping[str, Any], setup: str) -> str:
+    if "requires-python" in project:
+        return str(project["requires-python"])
+    wanted = poetry.get("dependencies", {}).get("python")
+    if isinstance(wanted, str):
+        return _caret(wanted)
+    found = re.search(r"python_requires\s*=\s*[\"']?([<>=!~0-9., *]+)", setup)
+    return found.group(1).strip(" ,") if found else ""
+
+
+def _caret(text: str) -> str:
+    """Return a Poetry constraint in the standard form, as far as one comma-separated line goes."""
+    parts = []
+    for part in (piece.strip() for piece in text.replace("||", ",").split(",")):
+        if part.startswith("^"):
+            major = part[1:].split(".")[0]
+            parts += [f">={part[1:]}", f"<{int(major) + 1}"] if major.isdigit() else []
+        elif part.startswith("~") and not part.startswith("~="):
+            version = part[1:].split(".")
+            upper = (
+                ".".join([*version[:1], str(int(version[1]) + 1)])
+                if len(version) > 1
+                else str(int(version[0]) + 1)
+            )
+            parts += [f">={part[1:]}", f"<{upper}"]
+        elif part and part[0].isdigit():
+            parts.append(f"=={part}")
+        elif part and part != "*":
+            parts.append(part)
+    return ",".join(parts)
+
+
+def _requirement_files(files: Sequence[str]) -> tuple[str, ...]:
+    """Return requirement files at the root or in `requirements/`: the main ones first."""
+    found = [n for n in files if "/" not in n and REQUIREMENTS.match(n)]
+    found += [n for n in files if re.fullmatch(r"requirements/[\w.-]+\.(?:txt|lock)", n)]
+    wanted = [n for n in found if not re.search(r"docs?\b|lint|example|typing|release|publish|mypy", n)]
+
+    def stem(name: str) -> str:
+        return re.sub(r"\.(?:txt|lock)$", "", name)
+
+    locked = {stem(n) for n in wanted if n.endswith(".lock")}
+    kept = [n for n in wanted if n.endswith(".lock") or stem(n) not in locked]
+    return tuple(sorted(kept, key=lambda n: (bool(re.search("dev|test", n)), n)))
+
+
+def _installer(names: set[str], requirement_files: Sequence[str], *, is_package: bool) -> Installer:
+    for lock, installer in LOCKS.items():
+        if lock in names:
+            return installer
+    if requirement_files:
+        return "pip"
+    return "metadata" if is_package else "none"
+
+
+def _requirements(pyproject: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the metadata says is needed to run and to test, as pip takes it."""
+    project = pyproject.get("project", {})
+    found: list[str] = [str(one) for one in project.get("dependencies", ())]
+    own = re.compile(rf"^{re.escape(str(project.get('name', '')))}\s*\[", re.IGNORECASE)
+    for name, items in project.get("optional-dependencies", {}).items():
+        if name.lower() in TEST_GROUPS:
+            found += [str(item) for item in items if not own.match(str(item))]
+    groups: Mapping[str, Any] = pyproject.get("dependency-groups", {})
+    for name in groups:
+        if name.lower() in TEST_GROUPS:
+            found += _group(groups, name, set())
+    return tuple(dict.fromkeys(found))
+
+
+def _group(groups: Mapping[str, Any], name: str, seen: set[str]) -> list[str]:
+    """Return a dependency group with those it includes; a circle ends where it closes."""
+    if name in seen:
+        return []
+    found: list[str] = []
+    for item in groups.get(name, ()):
+        if isinstance(item, str):
+            found.append(item)
+        elif isinstance(item, dict) and "include-group" in item:
+            found += _group(groups, str(item["include-group"]), seen | {name})
+    return found
+
+
+def _wanted(table: Mapping[str, Any], setup: str) -> tuple[str, ...]:
+    named = [name for name in table if name.lower() in TEST_GROUPS]
+    for name in TEST_GROUPS:
+        if name not in named and re.search(rf"[\"']{name}[\"']\s*:\s*\[", setup):
+            named.append(name)
+    return tuple(named)
+
+
+def _test_paths(
+    pyproject: Mapping[str, Any], files: Sequence[str], test_files: Sequence[str]
+) -> tuple[str, ...]:
+    """Return where tests are: nothing when pytest's own settings say, else the usual folders."""
+    options = pyproject.get("tool", {}).get("pytest", {}).get("ini_options", {})
+    if "testpaths" in options:
+        return ()
+    folders = [f for f in TEST_FOLDERS if any(name.startswith(f + "/") for name in files)]
+    return tuple(folders) or tuple(sorted({name.split("/")[0] for name in test_files if "/" in name}))
+
+
+def _uses_unittest(
+    test_files: Sequence[str],
+    names: set[str],
+    pyproject: Mapping[str, Any],
+    read: Callable[[str], str | None],
+) -> bool:
+    speaks = {"pytest.ini", "conftest.py", "tests/conftest.py", "test/conftest.py"} & names
+    if speaks or "pytest" in pyproject.get("tool", {}) or not test_files:
+        return False
+    return not any("pytest" in (read(name) or "") for name in test_files[:20])
+
+
+def _tools(
+    names: set[str], pyproject: Mapping[str, Any], read: Callable[[str], str | None]
+) -> frozenset[str]:
+    """Return which checks the project itself has configured."""
+    table = pyproject.get("tool", {})
+    found = {name for name in ("black", "mypy", "pytest") if name in table}
+    if "ruff" in table or {"ruff.toml", ".ruff.toml"} & names:
+        found.add("ruff")
+    hooks = read(".pre-commit-config.yaml") or "" if ".pre-commit-config.yaml" in names else ""
+    if "format" in table.get("ruff", {}) or "id: ruff-format" in hooks:
+        found.add("ruff-format")
+    if "id: black" in hooks:
+        found.add("black")
+    if {"mypy.ini", ".mypy.ini"} & names:
+        found.add("mypy")
+    ini = "\n".join(read(name) or "" for name in ("setup.cfg", "tox.ini") if name in names)
+    if "[mypy]" in ini:
+        found.add("mypy")
+    if ".flake8" in names or "[flake8]" in ini:
+        found.add("flake8")
+    return frozenset(found)
