@@ -1,0 +1,82 @@
+"""What a recipe's tree gets beside its packages: the links, users and files that the official image has.
+
+Each hook is a line of shell that mmdebstrap runs outside the tree, with the tree's path as `$1`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pipeline.engine.recipes.recipe import Recipe
+
+# The machine's mirrors and proxies are its own affair: inside, apt uses Debian's addresses.
+_SOURCES: Final = """\
+Types: deb
+URIs: http://deb.debian.org/debian
+Suites: {suite} {suite}-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://deb.debian.org/debian-security
+Suites: {suite}-security
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+"""
+_APT_CONF: Final = """\
+Acquire::Languages "none";
+APT::AutoRemove::SuggestsImportant "false";
+Binary::apt::APT::Keep-Downloaded-Packages "false";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+"""
+_NODE_ENTRYPOINT: Final = """\
+#!/bin/sh
+set -e
+# Arguments that are options, or no command of the system, are for node.
+if [ "${1#-}" != "${1}" ] || [ -z "$(command -v "${1}")" ] || { [ -f "${1}" ] && ! [ -x "${1}" ]; }; then
+  set -- node "$@"
+fi
+exec "$@"
+"""
+
+
+def customize_hooks(recipe: Recipe) -> list[str]:
+    """Return the hooks of a recipe, in order."""
+    hooks = [
+        'rm -f "$1/etc/apt/sources.list" "$1"/etc/apt/sources.list.d/*',
+        _write("etc/apt/sources.list.d/debian.sources", _SOURCES.format(suite=recipe.suite)),
+        _write("etc/apt/apt.conf.d/90image", _APT_CONF),
+        # The machine's name and name servers must not show, nor its apt options.
+        'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/etc/apt/apt.conf.d/99mmdebstrap"',
+    ]
+    if recipe.family == "python":
+        hooks += _python_hooks()
+    if recipe.family == "node":
+        hooks += _node_hooks()
+    return hooks
+
+
+def _python_hooks() -> list[str]:
+    return [
+        'rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED',
+        'for name in python python3 pip pip3; do ln -s "/usr/bin/$name" "$1/usr/local/bin/$name"; done',
+        'version="$(readlink "$1/usr/bin/python3")"; ln -s "/usr/bin/$version" "$1/usr/local/bin/$version"',
+    ]
+
+
+def _node_hooks() -> list[str]:
+    return [
+        'for name in node npm npx; do ln -s "/usr/bin/$name" "$1/usr/local/bin/$name"; done',
+        'ln -s node "$1/usr/local/bin/nodejs"',
+        _write("usr/local/bin/docker-entrypoint.sh", _NODE_ENTRYPOINT),
+        'chmod 0755 "$1/usr/local/bin/docker-entrypoint.sh"',
+        'chroot "$1" groupadd --gid 1000 node',
+        'chroot "$1" useradd --uid 1000 --gid node --shell /bin/bash --create-home node',
+    ]
+
+
+def _write(path: str, text: str) -> str:
+    return f'printf %s {shlex.quote(text)} > "$1/{path}"'

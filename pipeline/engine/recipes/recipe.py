@@ -1,0 +1,242 @@
+"""Which image names have a recipe: a stand-in for an official image, made of signed Debian packages.
+
+Pure. Building one is in `build`; where packages come from and who vouches for them is in `archive`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from pipeline.digest import Digest, digest_json
+from pipeline.errors import UsageError
+
+Family = Literal["debian", "python", "node"]
+
+RECIPES_VERSION: Final = 1
+"""Part of every recipe's digest: raised when the way recipes are built changes."""
+
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_HUBS: Final = (
+    *("docker.io/library/", "docker.io/", "index.docker.io/library/", "index.docker.io/", "library/"),
+    "public.ecr.aws/docker/library/",
+)
+_WORDS: Final = frozenset({"slim", "latest", "lts", "current", "stable", "oldstable", "oldoldstable"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A Debian release: its suite and the versions of what it carries."""
+
+    suite: str
+    number: int
+    python: str
+    node: str
+
+
+RELEASES: Final = (
+    Release(suite="trixie", number=13, python="3.13.5", node="20.19.2"),
+    Release(suite="bookworm", number=12, python="3.11.2", node="18.20.4"),
+    Release(suite="bullseye", number=11, python="3.9.2", node="12.22.12"),
+)
+"""Newest first; the newest is `stable`."""
+
+_ALIASES: Final = {
+    "stable": "trixie", "oldstable": "bookworm", "oldoldstable": "bullseye",
+    **{str(release.number): release.suite for release in RELEASES},
+}  # fmt: skip
+_OTHER_PYTHONS: Final = ("3.14", "3.12", "3.10", "3.8", "3.7")
+
+_SLIM_PYTHON: Final = (
+    "ca-certificates", "libpython3-dev", "netbase", "python-is-python3", "python3", "python3-dev",
+    "python3-pip", "python3-venv", "tzdata",
+)  # fmt: skip
+_SLIM_NODE: Final = ("ca-certificates", "nodejs", "npm")
+_FULL: Final = (
+    "build-essential", "ca-certificates", "curl", "git", "libbz2-dev", "libffi-dev", "libjpeg-dev",
+    "liblzma-dev", "libpq-dev", "libreadline-dev", "libsqlite3-dev", "libssl-dev", "libxml2-dev",
+    "libxslt1-dev", "libyaml-dev", "openssh-client", "patch", "pkg-config", "procps", "unzip", "wget",
+    "xz-utils", "zlib1g-dev",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a stand-in is made of. `note` says in one sentence how it differs from the image it stands for."""
+
+    name: str  # the family and its version, such as "python 3.11"
+    family: Family
+    suite: str
+    packages: tuple[str, ...]  # beside Debian's minimal base; sorted
+    is_slim: bool
+    env: tuple[tuple[str, str], ...] = (("PATH", _PATH),)
+    cmd: tuple[str, ...] = ("bash",)
+    entrypoint: tuple[str, ...] = ()
+    note: str
+
+    @property
+    def digest(self) -> Digest:
+        """Name the recipe by what it says; the packages' versions are not known to it."""
+        return digest_json(
+            [
+                *(RECIPES_VERSION, self.family, self.suite, self.packages),
+                *(self.is_slim, self.env, self.cmd, self.entrypoint),
+            ]
+        )
+
+
+class BadPythonRequirement(UsageError):
+    """A `requires-python` is not a version specifier, or no Python satisfies it."""
+
+    def __init__(self, requires_python: str, reason: str) -> None:
+        super().__init__(f"cannot pick a Python for `requires-python = {requires_python!r}`: {reason}")
+        self.requires_python = requires_python
+
+
+def find_recipe(reference: str) -> Recipe | None:
+    """Return the stand-in for an image name; None where there is none (`why_no_recipe` says why)."""
+    found = _decide(reference)
+    return found if isinstance(found, Recipe) else None
+
+
+def why_no_recipe(reference: str) -> str:
+    """Say in one clause why `reference` has no recipe; "" when it has one."""
+    found = _decide(reference)
+    return found if isinstance(found, str) else ""
+
+
+def python_image_for(requires_python: str) -> str:
+    """Return the slim Python image for a `requires-python`, such as "python:3.13-slim".
+
+    The newest Python that Debian releases carry goes first, so that a recipe can stand in for the image;
+    only when none of those satisfies are others looked at. An empty text takes any.
+
+    Raises:
+        BadPythonRequirement: It is no version specifier, or nothing satisfies it.
+    """
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        wanted = SpecifierSet(requires_python)
+    except InvalidSpecifier as error:
+        raise BadPythonRequirement(requires_python, "it is not a version specifier") from error
+    for release in RELEASES:
+        if wanted.contains(release.python):
+            return f"python:{_minor(release.python)}-slim"
+    for minor in (*(_minor(release.python) for release in RELEASES), *_OTHER_PYTHONS):
+        if any(wanted.contains(f"{minor}.{patch}") for patch in range(40)):
+            return f"python:{minor}-slim"
+    raise BadPythonRequirement(requires_python, "no Python from 3.7 to 3.14 satisfies it")
+
+
+def _decide(reference: str) -> Recipe | str:
+    if "@" in reference:
+        return "it is pinned by digest, which only the registry's own image has"
+    name, _, tag = _short(reference).partition(":")
+    tag = tag or "latest"
+    words = tag.split("-")
+    if "/" in name or name not in ("debian", "python", "node"):
+        return "recipes exist for the official debian, python and node images alone"
+    if other := [word for word in words if word.startswith(("alpine", "windows"))]:
+        return f"recipes are Debian, not {other[0]}"
+    is_slim = "slim" in words
+    if name == "debian":
+        return _debian(words, is_slim=is_slim)
+    return _runtime("python" if name == "python" else "node", words, is_slim=is_slim)
+
+
+def _short(reference: str) -> str:
+    for hub in _HUBS:
+        if reference.startswith(hub):
+            return reference.removeprefix(hub)
+    return reference
+
+
+def _debian(words: list[str], *, is_slim: bool) -> Recipe | str:
+    wanted = words[0].partition(".")[0]
+    suite = "trixie" if wanted in ("latest", "slim") else _ALIASES.get(wanted, wanted)
+    if suite not in {release.suite for release in RELEASES}:
+        return f"no recipe knows the Debian release `{words[0]}`"
+    return Recipe(
+        name=f"debian {suite}",
+        family="debian",
+        suite=suite,
+        packages=(),
+        is_slim=is_slim,
+        note=f"Debian {suite} from its packages of today, not the registry's image",
+    )
+
+
+def _runtime(family: Family, words: list[str], *, is_slim: bool) -> Recipe | str:
+    wanted = words[0]
+    if wanted in _WORDS or wanted in {release.suite for release in RELEASES}:
+        wanted = ""
+    elif re.fullmatch(r"\d+(\.\d+){0,2}", wanted) is None:
+        return f"no recipe knows the version `{wanted}`"
+    release = _nearest(family, wanted)
+    if release is None:
+        newest = RELEASES[0].python if family == "python" else RELEASES[0].node
+        return f"no Debian release can stand in for {family} {wanted} (the newest carries {newest})"
+    version = release.python if family == "python" else release.node
+    different = "" if _is_version(version, wanted) else f", not the {wanted} asked for,"
+    note = f"{family} {version}{different} from Debian {release.suite}"
+    base = _python(version) if family == "python" else _node(version)
+    packages = base.packages if is_slim else (*base.packages, *_FULL)
+    return replace(
+        base, suite=release.suite, packages=tuple(sorted(set(packages))), is_slim=is_slim, note=note
+    )
+
+
+def _python(version: str) -> Recipe:
+    return Recipe(
+        name=f"python {_minor(version)}",
+        family="python",
+        suite="",
+        packages=_SLIM_PYTHON,
+        is_slim=True,
+        env=(("PATH", _PATH), ("LANG", "C.UTF-8")),
+        cmd=("python3",),
+        note="",
+    )
+
+
+def _node(version: str) -> Recipe:
+    return Recipe(
+        name=f"node {version.partition('.')[0]}",
+        family="node",
+        suite="",
+        packages=_SLIM_NODE,
+        is_slim=True,
+        cmd=("node",),
+        entrypoint=("docker-entrypoint.sh",),
+        note="",
+    )
+
+
+def _nearest(family: Family, wanted: str) -> Release | None:
+    """Pick the release with the version asked for, else the next newer one of the same kind.
+
+    Any will do where less is asked for than tells versions apart (`python:3`, `node`): then the newest.
+    """
+    depth = 2 if family == "python" else 1
+    asked = _numbers(wanted)[:depth]
+    newest_first = len(asked) < depth
+    for release in RELEASES if newest_first else reversed(RELEASES):
+        version = _numbers(release.python if family == "python" else release.node)
+        is_same_kind = family == "node" or version[:1] == asked[:1] or not asked
+        if is_same_kind and version[: len(asked)] >= asked:
+            return release
+    return None
+
+
+def _is_version(version: str, wanted: str) -> bool:
+    return _numbers(version)[: len(_numbers(wanted))] == _numbers(wanted)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")) if version else ()
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
