@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from pipeline.engine.rootpath import EditFailed, is_directory, make_directories, remove, resolve
 from pipeline.engine.treehash import OVERLAY_PREFIXES
@@ -136,16 +137,21 @@ class _Damaged(Exception):
     """An archive, or the compressed stream around it, cannot be read."""
 
 
-class _Plain:
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Plain(io.BufferedIOBase):
     """The archive without its compression; every way a stream can be damaged is one error."""
 
-    def __init__(self, stream: IO[bytes], errors: tuple[type[Exception], ...]) -> None:
+    def __init__(self, stream: _Readable, errors: tuple[type[Exception], ...]) -> None:
+        super().__init__()
         self._stream = stream
         self._errors = errors
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         try:
-            return self._stream.read(size)
+            return self._stream.read(-1 if size is None else size)
         except self._errors as error:
             raise _Damaged(str(error)) from error
 
@@ -163,12 +169,13 @@ def _reading(path: str) -> Iterator[tarfile.TarFile]:
             raise _Damaged(str(error)) from error
 
 
-def _decompressed(raw: BinaryIO, magic: bytes) -> tuple[IO[bytes], tuple[type[Exception], ...]]:
+def _decompressed(raw: BinaryIO, magic: bytes) -> tuple[_Readable, tuple[type[Exception], ...]]:
     """Return the plain stream and the errors its decoder raises; decoders are loaded when needed."""
     if magic.startswith(b"\x1f\x8b"):
-        from isal import igzip, isal_zlib
+        import gzip
+        import zlib
 
-        return igzip.IGzipFile(fileobj=raw, mode="rb"), (igzip.BadGzipFile, EOFError, isal_zlib.error)
+        return gzip.GzipFile(fileobj=raw), (gzip.BadGzipFile, EOFError, zlib.error)
     if magic.startswith(b"BZh"):
         import bz2
 

@@ -100,9 +100,9 @@ class Snapshots:
         return snapshot
 
     def discard(self, draft: Draft) -> None:
-        """Give a draft up and remove its files; one that is gone already is no error."""
-        self._database.write("DELETE FROM drafts WHERE id = ?", (draft.id,))
-        remove_tree(self._folder / str(draft.id))
+        """Give a draft up and remove its files; one that was committed or discarded already is left alone."""
+        if self._database.write("DELETE FROM drafts WHERE id = ?", (draft.id,)):
+            remove_tree(self._folder / str(draft.id))
 
     def changes(self, snapshot: Snapshot) -> Path:
         """Return the directory of a snapshot's own changes over its parent, as an overlay layer."""
