@@ -45,7 +45,8 @@ def find_dockerfiles(
         folder = path.rpartition("/")[0]
         variant = match["before"] or match["after"] or ""
         parts = [project, *(folder.split("/") if folder else ()), *([variant] if variant else ())]
-        found.append(DockerfileFound(path=path, context=folder or ".", image=image_name("-".join(parts))))
+        context = _context(folder, copied_sources(read(path) or ""), known)
+        found.append(DockerfileFound(path=path, context=context, image=image_name("-".join(parts))))
     return tuple(sorted(found, key=lambda one: (one.path.count("/"), one.path)))
 
 

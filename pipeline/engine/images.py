@@ -1,0 +1,294 @@
+"""Images in and out of the engine: which content a name means, and how containers leave as images.
+
+An image is looked for in the registry (or its mirror), then in the store; where neither has it, a
+recipe builds a stand-in if the settings allow that, and the observer is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.engine import ops
+from pipeline.engine.events import ImageEvent, current_span
+from pipeline.engine.files import File
+from pipeline.engine.oci.archive import read_archive, write_archive
+from pipeline.engine.oci.config import ImageConfig
+from pipeline.engine.oci.credentials import Credential
+from pipeline.engine.oci.errors import ImagePullFailed, RegistryOffline, RegistryUnreachable
+from pipeline.engine.oci.image import RegistryLayers, layers_of, publish
+from pipeline.engine.oci.model import ImageToWrite
+from pipeline.engine.oci.reference import parse_reference
+from pipeline.engine.oci.registry import Registry
+from pipeline.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.digest import Digest
+    from pipeline.engine.container import Container
+    from pipeline.engine.events import Observer
+    from pipeline.engine.oci.model import Compression, MediaTypes
+    from pipeline.engine.oci.reference import Reference
+    from pipeline.engine.recipes import Recipe
+    from pipeline.engine.settings import EngineSettings
+    from pipeline.engine.solve import Solver
+    from pipeline.engine.store import Store
+
+NOT_THERE = (RegistryUnreachable, RegistryOffline)
+
+
+class NoImage(EngineError):
+    """An image is neither in a registry nor in the store, and no stand-in is allowed or known."""
+
+    def __init__(self, reference: str, why: str, *, hint: str) -> None:
+        super().__init__(f"cannot get the image `{reference}`: {why}")
+        self.reference = reference
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundImage:
+    """What an image name means in this session."""
+
+    reference: str  # with its digest
+    digest: Digest
+    config: ImageConfig
+    platform: str
+    rootfs: ops.Tree
+    source: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StoredLayer:
+    """A layer source of one blob that is in the store already."""
+
+    path: Path
+
+    async def fetch(self, _diff_id: Digest) -> Path:
+        return self.path
+
+
+class Images:
+    """Turns names into images and containers into images; one per session."""
+
+    def __init__(self, store: Store, solver: Solver, settings: EngineSettings, observer: Observer) -> None:
+        mirrors: dict[str, list[str]] = {}
+        for host, mirror in settings.mirrors:
+            mirrors.setdefault(host, []).append(mirror)
+        bundle = settings.network.ca_bundle
+        self.registry = Registry(
+            store,
+            mirrors=mirrors,
+            plain_http=settings.plain_http,
+            ca_file=Path(bundle) if bundle else None,
+            offline=settings.offline,
+        )
+        self._store = store
+        self._solver = solver
+        self._settings = settings
+        self._observer = observer
+        self._found: dict[tuple[str, str], asyncio.Future[FoundImage]] = {}
+
+    async def close(self) -> None:
+        """Close the connections to registries."""
+        await self.registry.aclose()
+
+    def add_credentials(self, address: str, username: str, password: str) -> None:
+        """Use these credentials for a registry or repository from now on."""
+        self.registry.credentials.add(address, Credential(username=username, secret=password))
+
+    # ---- in --------------------------------------------------------------------------------
+
+    async def from_image(self, container: Container, address: str) -> Container:
+        """Return `container` on the image `address`; a name is looked up once per session.
+
+        Raises:
+            InvalidReference: `address` is no image name.
+            NoImage: It is nowhere, and no stand-in is allowed.
+            ImagePullFailed: The registry refused.
+        """
+        found = await self._find_once(parse_reference(address), container.platform)
+        return container.from_image(
+            config=found.config,
+            rootfs=found.rootfs,
+            platform=found.platform,
+            reference=found.reference,
+        )
+
+    async def _find_once(self, reference: Reference, platform: str) -> FoundImage:
+        key = (str(reference), platform)
+        future = self._found.get(key)
+        if future is None or (future.done() and (future.cancelled() or future.exception())):
+            future = asyncio.ensure_future(self._find(reference, platform))
+            self._found[key] = future
+        found = await asyncio.shield(future)
+        self._observer(
+            ImageEvent(
+                reference=key[0],
+                digest=found.digest,
+                source="recipe" if found.source == "recipe" else "registry",
+                span_id=current_span.get(),
+                note=found.note,
+            )
+        )
+        return found
+
+    async def _find(self, reference: Reference, platform: str) -> FoundImage:
+        try:
+            resolved = await self.registry.resolve(reference, platform)
+        except NOT_THERE as error:
+            return await self._stand_in(reference, error)
+        except ImagePullFailed as error:
+            if error.status and error.status < 500 and not self._may_stand_in:
+                raise
+            return await self._stand_in(reference, error)
+        layers = RegistryLayers(self.registry, self._store, resolved)
+        rootfs = ops.Layers(diff_ids=tuple(resolved.image.diff_ids), source=layers)
+        return FoundImage(
+            reference=str(resolved.reference),
+            digest=resolved.manifest.digest,
+            config=resolved.image.config,
+            platform=resolved.image.platform,
+            rootfs=rootfs,
+            source="registry",
+        )
+
+    @property
+    def _may_stand_in(self) -> bool:
+        return self._settings.image_fallback == "recipe"
+
+    async def _stand_in(self, reference: Reference, error: EngineError) -> FoundImage:
+        """Build the image from a recipe, if that is allowed and there is one."""
+        from pipeline.engine.recipes import find_recipe, why_no_recipe
+
+        recipe = find_recipe(str(reference))
+        if not self._may_stand_in:
+            hint = error.hint or "check the network"
+            if recipe is not None:
+                hint += "; or build a stand-in from Debian packages: --image-fallback recipe"
+            raise NoImage(str(reference), str(error), hint=hint) from error
+        if recipe is None:
+            why = f"{error}; and no stand-in: {why_no_recipe(str(reference))}"
+            raise NoImage(str(reference), why, hint=error.hint or "check the network") from error
+        return await self._from_recipe(reference, recipe)
+
+    async def _from_recipe(self, reference: Reference, recipe: Recipe) -> FoundImage:
+        from pipeline.engine.recipes import build
+
+        built = await build(recipe, self._store, self._store.root / "recipes")
+        config = ImageConfig(env=recipe.env, cmd=recipe.cmd, entrypoint=recipe.entrypoint or None)
+        rootfs = ops.Layers(diff_ids=(built.diff_id,), source=_StoredLayer(path=built.layer))
+        return FoundImage(
+            reference=f"{reference.repository}:{reference.tag}@{built.diff_id}",
+            digest=built.diff_id,
+            config=config,
+            platform=f"linux/{_host_architecture()}",
+            rootfs=rootfs,
+            source="recipe",
+            note=f"stand-in `{recipe.name}` from Debian {recipe.suite}: {recipe.note}",
+        )
+
+    async def import_image(self, container: Container, file: File, tag: str = "") -> Container:
+        """Return `container` on the image in an archive (OCI layout or `docker save`).
+
+        Raises:
+            ArchiveRejected: It is no such archive, has no such tag, or nothing for the platform.
+        """
+        snapshot = await self._solver.tree(file.tree)
+        with self._store.snapshots.view(snapshot) as root:
+            from pipeline.engine.read import require_file
+
+            path = require_file(root, file.path)
+            image = await asyncio.to_thread(read_archive, path, self._store, tag, container.platform)
+        rootfs = ops.Layers(diff_ids=tuple(image.parsed.diff_ids), source=image.layers)
+        return container.from_image(
+            config=image.parsed.config, rootfs=rootfs, platform=image.parsed.platform, reference=""
+        )
+
+    # ---- out -------------------------------------------------------------------------------
+
+    async def image_of(self, container: Container) -> ImageToWrite:
+        """Evaluate a container's root file system and return it as an image with layers in the store."""
+        snapshot = await self._solver.tree(container.rootfs)
+        layers = await asyncio.to_thread(layers_of, self._store, snapshot)
+        return ImageToWrite(
+            config=container.config,
+            platform=container.platform,
+            layers=tuple(layers),
+            annotations=container.annotations,
+        )
+
+    async def _images(self, container: Container, variants: Sequence[Container]) -> list[ImageToWrite]:
+        """Return the images of a container and its variants; an empty receiver with variants is left out."""
+        chosen = list(variants)
+        if not variants or not isinstance(container.rootfs, ops.Scratch):
+            chosen.insert(0, container)
+        return [await self.image_of(one) for one in chosen]
+
+    async def publish(
+        self,
+        container: Container,
+        address: str,
+        *,
+        variants: Sequence[Container] = (),
+        compression: Compression | None = None,
+        media_types: MediaTypes = "OCIMediaTypes",
+    ) -> str:
+        """Push a container as an image; return `host/name:tag@sha256:…`.
+
+        Raises:
+            ImagePushFailed: The registry refused.
+            RegistryUnreachable: It does not answer.
+        """
+        images = await self._images(container, variants)
+        return await publish(
+            self.registry,
+            self._store,
+            address,
+            images,
+            media_types=media_types,
+            compression=compression,
+        )
+
+    async def archive(
+        self,
+        container: Container,
+        *,
+        variants: Sequence[Container] = (),
+        compression: Compression | None = None,
+        media_types: MediaTypes = "OCIMediaTypes",
+    ) -> Path:
+        """Write a container as an OCI-layout tar that `docker load` takes too.
+
+        Returns a new file (mode 0600) in the store's temporary folder; the caller moves or removes it.
+        """
+        images = await self._images(container, variants)
+        folder = self._store.root / "tmp"
+        folder.mkdir(exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix="image-", suffix=".tar")
+        try:
+            with os.fdopen(descriptor, "wb") as out:
+                await asyncio.to_thread(
+                    write_archive,
+                    out,
+                    self._store,
+                    images,
+                    media_types=media_types,
+                    compression=compression,
+                )
+        except BaseException:
+            os.unlink(name)
+            raise
+        return Path(name)
+
+
+def _host_architecture() -> str:
+    from pipeline.engine.oci.platform import host_platform
+
+    return host_platform().split("/")[1]
