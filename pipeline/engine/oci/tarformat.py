@@ -29,7 +29,7 @@ _OCTAL_11: Final = 8**11
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One entry: `name` without a leading `./`, directories' with a trailing slash; times in whole seconds."""
+    """One entry; `name` has no leading `./`, and a trailing slash for a directory; times in whole seconds."""
 
     name: bytes
     kind: bytes

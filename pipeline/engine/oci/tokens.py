@@ -22,7 +22,7 @@ _DEFAULT_LIFE_S: Final = 60.0
 _SAFETY_S: Final = 5.0
 
 
-class TokenRefused(Exception):  # noqa: N818
+class TokenRefused(Exception):
     """The token server gave no token; `status` is its answer, 0 when it was no HTTP answer."""
 
     def __init__(self, what: str, status: int = 0) -> None:
@@ -127,8 +127,9 @@ async def _fetch_token(
                 },
             )
         else:
-            query = [("service", challenge.service)] if challenge.service else []
-            query += [("scope", scope) for scope in wanted]
+            query: dict[str, list[str]] = {"scope": wanted}
+            if challenge.service:
+                query["service"] = [challenge.service]
             headers = {"Authorization": basic_header(credential)} if credential is not None else {}
             response = await client.get(
                 challenge.realm, params=httpx.QueryParams(query), headers=headers, follow_redirects=True

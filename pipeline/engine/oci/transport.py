@@ -50,7 +50,7 @@ class Call:
     may_repeat: bool = True  # a transient failure is tried again here; else it is the caller's to begin anew
 
 
-class CallFailed(Exception):  # noqa: N818
+class CallFailed(Exception):
     """The registry's answer was no success; `what` completes a sentence about the image."""
 
     def __init__(self, what: str, status: int, host: str) -> None:
@@ -185,7 +185,7 @@ class Transport:
             self._clients[local] = httpx.AsyncClient(
                 verify=self._tls(),
                 trust_env=not local,
-                timeout=httpx.Timeout(**_TIMEOUTS_S),  # type: ignore[arg-type]
+                timeout=httpx.Timeout(**_TIMEOUTS_S),
                 headers={"User-Agent": "dagger-pipeline"},
             )
         return self._clients[local]
@@ -193,7 +193,7 @@ class Transport:
     def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
         paths = ssl.get_default_verify_paths()
-        if paths.cafile is None and paths.capath is None:
+        if not (paths.cafile or paths.capath):
             import certifi
 
             context.load_verify_locations(certifi.where())
@@ -234,8 +234,10 @@ def _same_host(address: str, host: str) -> bool:
 def _parse_retry_after(text: str) -> float:
     if text.strip().isdigit():
         return float(text)
-    parsed = email.utils.parsedate_to_datetime(text) if text and "," in text else None
-    return 0.0 if parsed is None else max(0.0, parsed.timestamp() - time.time())
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return 0.0  # not there, or not understood: our own pause is good enough
 
 
 def _describe(error: Exception) -> str:

@@ -72,7 +72,7 @@ def apply_layer(blob: Path, upper: Path, lowers: Sequence[Path]) -> Digest:
             raise LayerRejected(error.what) from error
 
 
-class _DamagedStream(Exception):  # noqa: N818
+class _DamagedStream(Exception):
     """The compressed stream cannot be read further."""
 
     def __init__(self, error: Exception) -> None:
@@ -164,7 +164,7 @@ class _Unpacker:
             _copy_attributes(lowers[0], self.upper)
             self.times[self.upper] = os.lstat(lowers[0]).st_mtime_ns
         else:
-            os.chmod(self.upper, 0o755)
+            os.chmod(self.upper, 0o755)  # noqa: S103 (what a root directory is)
 
     def run(self) -> None:
         archive = self._open()
