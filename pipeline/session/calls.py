@@ -50,19 +50,14 @@ class Call:
     id: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        text = json.dumps(self.recipe(), sort_keys=True, separators=(",", ":"))
+        receiver = self.receiver.id if self.receiver is not None else ""
+        text = json.dumps([receiver, self.recipe()], sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         object.__setattr__(self, "id", self.type[0] + digest)
 
     def recipe(self) -> dict[str, Any]:
-        """Return what the store keeps of the call, as JSON can express it."""
-        receiver = self.receiver.id if self.receiver is not None else None
-        return {
-            "type": self.type,
-            "receiver": receiver,
-            "field": self.name,
-            "arguments": dict(self.arguments),
-        }
+        """Return the call as JSON can express it, without its receiver."""
+        return {"type": self.type, "field": self.name, "arguments": dict(self.arguments)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -189,8 +189,10 @@ class _Parser:
         kind = self.name()
         name = self.name() if self.kind == "name" else ""
         defaults: dict[str, Value] = {}
+        seen = False
         if self.skip("("):
-            while not self.skip(")"):
+            while not seen or not self.skip(")"):
+                seen = True
                 self.expect("$")
                 variable = self.name()
                 self.expect(":")
@@ -294,7 +296,8 @@ class _Parser:
             while not self.skip("]"):
                 items.append(self.value())
             return items
-        self.expect("{")
+        if not self.skip("{"):
+            self.fail("")
         members: dict[str, Value] = {}
         while not self.skip("}"):
             name = self.name()

@@ -99,7 +99,8 @@ class HttpConnection(asyncio.Protocol):
         return self._task
 
     def _cancel(self) -> None:
-        if self._task is not None:
+        # Once only: a second cancellation would cut the undoing that the first has begun.
+        if self._task is not None and not self._task.cancelling():
             self._task.cancel()
 
     def _advance(self) -> None:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.session.calls import PINNED, Call, Object, UnknownId, WrongType
 from pipeline.session.fields import SYNC_FIELDS, Field, Table, Unsupported, UnsupportedValue
-from pipeline.session.schema import FieldType, InvalidQuery, Schema, TypeRef
+from pipeline.session.schema import FieldType, InvalidQuery, Schema, TypeRef, load_schema
 from pipeline.session.scope import Scope
 
 if TYPE_CHECKING:
-    from pipeline.engine.engine import Session
+    from pipeline.engine.engine import Engine
     from pipeline.session.document import Value
 
 
 class Recipes(Protocol):
     """Where the calls behind ids are kept across sessions."""
 
-    def find_recipe(self, identifier: str) -> Mapping[str, Any] | None:
-        """Return what was saved under an id."""
+    def find_recipe(self, number: str) -> str | None:
+        """Return the text saved under an id."""
 
-    def save_recipe(self, identifier: str, recipe: Mapping[str, Any]) -> None:
-        """Keep a call under its id; saving it again changes nothing."""
+    def save_recipe(self, number: str, text: str) -> None:
+        """Keep a text under an id."""
 
 
 class PinnedValues(Protocol):
@@ -38,21 +39,24 @@ class Objects:
 
     def __init__(
         self,
-        schema: Schema,
         tables: Mapping[str, Table],
         *,
         recipes: Recipes,
         pinned_value: PinnedValues,
-        session: Session,
+        engine: Engine,
     ) -> None:
-        self.schema = schema
-        self.root = Object(type="Query", value=session, call=None)
+        self.root = Object(type="Query", value=engine, call=None)
         self._tables = tables
         self._recipes = recipes
         self._pinned_value = pinned_value
         self._known: dict[str, Object] = {}
         self._saved: set[str] = set()
-        self._scope = Scope(session=session, load=self.load)
+        self._scope = Scope(engine=engine, load=self.load)
+
+    @property
+    def schema(self) -> Schema:
+        """The schema, read when the first query needs it."""
+        return load_schema()
 
     # ---- ids -------------------------------------------------------------------------------
 
@@ -61,11 +65,15 @@ class Objects:
         if target.call is None:
             raise InvalidQuery('Cannot query field "id" on type "Query".')
         self._known[target.call.id] = target
+        calls: list[Mapping[str, Any]] = []
         call: Call | None = target.call
         while call is not None and call.id not in self._saved:
-            self._recipes.save_recipe(call.id, call.recipe())
-            self._saved.add(call.id)
+            calls.append(call.recipe())
             call = call.receiver
+        if calls:
+            recipe = {"receiver": call.id if call is not None else None, "calls": calls[::-1]}
+            self._recipes.save_recipe(target.call.id, json.dumps(recipe, separators=(",", ":")))
+            self._saved.add(target.call.id)
         return target.call.id
 
     async def load(self, identifier: str) -> Object:
@@ -74,18 +82,19 @@ class Objects:
         Raises:
             UnknownId: The store knows no such id.
         """
-        chain: list[tuple[str, Mapping[str, Any]]] = []
+        calls: list[Mapping[str, Any]] = []
         name: str | None = identifier
         while name is not None and name not in self._known:
-            recipe = self._recipes.find_recipe(name)
-            if recipe is None:
+            text = self._recipes.find_recipe(name)
+            if text is None:
                 raise UnknownId(identifier)
-            chain.append((name, recipe))
+            recipe = json.loads(text)
+            calls = [*recipe["calls"], *calls]
             name = recipe["receiver"]
         here = self.root if name is None else self._known[name]
-        for made, recipe in reversed(chain):
-            here = await self._replay(here, recipe)
-            self._known[made] = here
+        for call in calls:
+            here = await self._replay(here, call)
+        self._known[identifier] = here
         return here
 
     async def load_as(self, expected: str, identifier: str) -> Object:

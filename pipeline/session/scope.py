@@ -1,4 +1,4 @@
-"""What a resolver may reach: the engine's session, and objects by their ids."""
+"""What a resolver may reach: the engine, and objects by their ids."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from pipeline.engine.engine import Session
+    from pipeline.engine.engine import Engine
     from pipeline.session.calls import Object
 
 
@@ -16,5 +16,5 @@ if TYPE_CHECKING:
 class Scope:
     """Handed to each resolver."""
 
-    session: Session
+    engine: Engine
     load: Callable[[str], Awaitable[Object]]
