@@ -66,9 +66,9 @@ class Commands(click.Group):
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     """Print the version and leave."""
     if wanted and not ctx.resilient_parsing:
-        from importlib.metadata import version
+        from pipeline import __version__
 
-        click.echo(f"pipeline {version('dagger-pipeline')}")
+        click.echo(f"pipeline {__version__}")
         ctx.exit()
 
 

@@ -6,22 +6,12 @@ import dataclasses
 
 import click
 
-from pipeline.cli.options import directory_option, json_option
+from pipeline.cli.options import directory_option, json_option, size_value
 from pipeline.cli.output import write, write_json
 from pipeline.cli.project import STATE, find_root
 from pipeline.config import load_config
-from pipeline.config.check import parse_size
 from pipeline.graph.cache import StageCache
 from pipeline.report.words import size
-
-
-def _size(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
-    if value is None:
-        return None
-    parsed = parse_size(value)
-    if parsed is None:
-        raise click.BadParameter(f'expected a size such as "500MB" or "2GiB", got "{value}"')
-    return parsed
 
 
 def _open(directory: str | None) -> StageCache:
@@ -51,7 +41,7 @@ def show(as_json: bool, directory: str | None) -> None:
 
 @command.command()
 @click.option(
-    "--max-size", callback=_size, metavar="SIZE", help="Keep so much; without it, the configured bound."
+    "--max-size", callback=size_value, metavar="SIZE", help="Keep so much; without it, the configured bound."
 )
 @click.option("--all", "everything", is_flag=True, help="Keep nothing.")
 @json_option

@@ -30,6 +30,33 @@ directory_option = click.option(
 )
 
 
+def size_value(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
+    """Read a size such as 500MB.
+
+    Raises:
+        BadParameter: It is none.
+    """
+    from pipeline.config.check import parse_size
+
+    size = parse_size(value) if value is not None else None
+    if value is not None and size is None:
+        raise click.BadParameter(f'expected a size such as "500MB" or "2GiB", got "{value}"')
+    return size
+
+
+def duration_value(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Check a duration such as 5m; the configuration reads it.
+
+    Raises:
+        BadParameter: It is none.
+    """
+    from pipeline.config.check import parse_duration
+
+    if value is not None and parse_duration(value) is None:
+        raise click.BadParameter(f'expected a duration such as "30s" or "5m", got "{value}"')
+    return value
+
+
 def _names(_: click.Context, __: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
     """Split `a,b` and drop what is empty."""
     return tuple(name.strip() for value in values for name in value.split(",") if name.strip())

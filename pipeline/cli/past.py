@@ -1,4 +1,4 @@
-"""Past runs as commands see them: the folder, the record, and whether the run goes on, ended or was killed."""
+"""Past runs as commands see them: the folder, the record, and whether it goes on, ended or was killed."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ What a killed run had told until then is a record too, in which some stages have
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, assert_never
@@ -132,6 +133,14 @@ class RunRecord:
                 self.stages[event.stage] = _advance(
                     self.stages.get(event.stage) or StageRecord(name=event.stage), event
                 )
+
+    def _with_reproduction(self, event: StageEvent) -> StageEvent:
+        """Give a failure that does not say how to see it again the command that runs its stage alone."""
+        if not isinstance(event, StageFinished) or event.failure is None or event.failure.reproduce:
+            return event
+        environment = f" --env {shlex.quote(self.environment)}" if self.environment else ""
+        again = f"pipeline run --only {event.stage}{environment}"
+        return replace(event, failure=replace(event.failure, reproduce=again))
 
     def _start(self, event: RunStarted) -> None:
         self.run_id = event.run_id

@@ -1,0 +1,170 @@
+"""`pipeline engine`: the embedded engine's store, the engines at work on it, and a session for programs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.options import directory_option, json_option, size_value
+from pipeline.cli.output import say, table, write, write_json
+from pipeline.cli.project import find_root
+from pipeline.config import Config, load_config
+from pipeline.errors import EXIT_OK
+from pipeline.report.words import size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+@click.group()
+def command() -> None:
+    """Look after the embedded engine."""
+
+
+def _config(directory: str | None) -> Config:
+    return load_config(find_root(directory))
+
+
+def _store_path(config: Config) -> Path:
+    from pipeline.connect import engine_settings
+
+    return engine_settings(config).store_path()
+
+
+@command.command()
+@json_option
+@directory_option
+def status(as_json: bool, directory: str | None) -> None:
+    """Show the store, what it holds, and which engines are at work."""
+    config = _config(directory)
+    told = status_of(config, _store_path(config))
+    if as_json:
+        write_json(told)
+        return
+    write(f"kind    {told['kind']}{' at ' + told['address'] if told['address'] else ''}")
+    write(f"store   {told['store']}{'' if told['usage'] is not None else ' (not made yet)'}")
+    write(f"at work {', '.join(f'process {pid}' for pid in told['processes']) or 'no engine'}")
+    if told["usage"]:
+        rows = [[one["kind"], str(one["count"]), size(one["size_bytes"])] for one in told["usage"]]
+        write(table(rows, header=["HOLDS", "COUNT", "SIZE"]))
+
+
+def status_of(config: Config, store: Path) -> dict[str, Any]:
+    """The engine's status as JSON; `usage` is null while there is no store. Makes no store."""
+    usage = None
+    if (store / "engine.db").is_file():
+        from pipeline.engine.store.store import Store
+
+        opened = Store.open(store)
+        try:
+            usage = [
+                {"kind": one.kind, "count": one.count, "size_bytes": one.size_bytes} for one in opened.usage()
+            ]
+        finally:
+            opened.close()
+    return {
+        "kind": config.engine.kind,
+        "address": config.engine.address,
+        "store": str(store),
+        "processes": [pid for pid in find_engines(store) if pid != os.getpid()],
+        "usage": usage,
+    }
+
+
+@command.command()
+@click.option(
+    "--max-size", callback=size_value, metavar="SIZE", help="Keep so much; without it, the configured bound."
+)
+@click.option("--all", "everything", is_flag=True, help="Keep nothing but what engines at work use.")
+@json_option
+@directory_option
+def prune(max_size: int | None, everything: bool, as_json: bool, directory: str | None) -> None:
+    """Remove what was not used for longest until the store fits."""
+    from pipeline.engine.store.store import Store
+
+    config = _config(directory)
+    limit = 0 if everything else max_size if max_size is not None else config.engine.max_bytes
+    if limit is None:
+        raise click.UsageError(
+            "say how much to keep: --max-size SIZE, --all, or engine.max_bytes in the configuration"
+        )
+    store = _store_path(config)
+    freed = 0
+    if (store / "engine.db").is_file():
+        opened = Store.open(store)
+        try:
+            freed = opened.prune(max_bytes=limit).size_bytes
+        finally:
+            opened.close()
+    if as_json:
+        write_json({"freed_bytes": freed})
+    else:
+        write(f"freed {size(freed)}")
+
+
+@command.command()
+@json_option
+@directory_option
+def stop(as_json: bool, directory: str | None) -> None:
+    """Ask the engines at work on this store to end; the runs that use them fail."""
+    pids = find_engines(_store_path(_config(directory)))
+    for pid in pids:
+        os.kill(pid, signal.SIGTERM)
+    if as_json:
+        write_json({"stopped": pids})
+    else:
+        write("\n".join(f"asked process {pid} to end" for pid in pids) or "no engine is at work")
+
+
+def find_engines(store: Path) -> list[int]:
+    """The processes that hold a lock of an engine in `store`; those of other users are seen too."""
+    owners = store / "owners"
+    held = set()
+    for lock in sorted(owners.glob("*/lock")) if owners.is_dir() else ():
+        found = lock.stat()
+        held.add(f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}")
+    pids = set()
+    with open("/proc/locks", encoding="ascii") as locks:
+        # Lines such as `1: FLOCK  ADVISORY  WRITE 4711 08:01:131 0 EOF`; a waiting one has `->` second.
+        for line in locks:
+            words = line.split()
+            if len(words) >= 6 and words[1] == "FLOCK" and words[5] in held:
+                pids.add(int(words[4]))
+    return sorted(pids)
+
+
+@command.command(context_settings={"ignore_unknown_options": True})
+@directory_option
+@click.argument("argv", nargs=-1, required=True, metavar="-- CMD...")
+def shell(argv: Sequence[str], directory: str | None) -> int:
+    """Run CMD with a session of the engine in its environment, as any Dagger SDK finds it.
+
+    For example: pipeline engine shell -- python my_module.py
+    """
+    import asyncio
+
+    root = find_root(directory)
+    config = load_config(root)
+    return asyncio.run(_shell(root, config, argv))
+
+
+async def _shell(root: Path, config: Config, argv: Sequence[str]) -> int:
+    """Open a session, run the command in it, and return its exit code."""
+    import asyncio
+
+    from pipeline.cli.sessions import NoSuchProgram, say_notice
+    from pipeline.connect import Target, engine_settings, open_session
+
+    target = Target(kind=config.engine.kind, address=config.engine.address or "")
+    async with open_session(target, engine_settings(config), workdir=root, observer=say_notice):
+        try:
+            process = await asyncio.create_subprocess_exec(*argv)
+        except OSError as error:
+            raise NoSuchProgram(argv[0], error) from error
+        code = await process.wait()
+    say("" if code == EXIT_OK else f"`{argv[0]}` ended with exit code {code}")
+    return code
