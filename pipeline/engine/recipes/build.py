@@ -279,7 +279,7 @@ async def _alone(lock: Path) -> AsyncIterator[None]:
     """Keep other builders of the same recipe out, in this process and others."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        while not _try_lock(descriptor):
+        while not _try_lock(descriptor):  # noqa: ASYNC110 - the holder may be another process
             await anyio.sleep(0.2)
         yield
     finally:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from typing_extensions import Buffer
+    from _typeshed import ReadableBuffer
 
 AVAILABLE: Final = ".available-packages"
 """File at the tree's root where a hook leaves apt's signed index, for `tidy` to read and drop."""
@@ -111,7 +111,7 @@ class _Sink(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, buffer: Buffer, /) -> int:
+    def write(self, buffer: ReadableBuffer, /) -> int:
         data = bytes(buffer)
         self.sha256.update(data)
         self.size_bytes += len(data)
