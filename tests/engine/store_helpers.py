@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.digest import Digest, digest_text
 from pipeline.engine.store import Snapshot, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 def commit(store: Store, parent: Snapshot, change: Callable[[Path], object], name: str = "made") -> Snapshot:

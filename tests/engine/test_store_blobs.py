@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pipeline.digest import Digest, digest_bytes
 from pipeline.engine.store import BlobCorrupt, BlobNotFound, Store
 from tests.engine.store_helpers import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 MISSING = Digest("sha256:" + "0" * 64)
 
@@ -59,9 +62,14 @@ def test_a_writer_of_something_else_than_expected_keeps_nothing(store: Store) ->
 
 def test_a_writer_that_is_interrupted_keeps_nothing(store: Store) -> None:
     """An error in the block leaves no trace."""
-    with pytest.raises(RuntimeError, match="lost"), store.blobs.writer() as writer:
-        writer.write(b"half")
-        raise RuntimeError("lost the connection")
+
+    def lose_the_connection() -> None:
+        with store.blobs.writer() as writer:
+            writer.write(b"half")
+            raise RuntimeError("lost the connection")
+
+    with pytest.raises(RuntimeError, match="lost"):
+        lose_the_connection()
 
     assert os.listdir(store.root / "blobs" / "new") == os.listdir(store.root / "blobs" / "sha256") == []
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +12,10 @@ from pipeline.engine import mounts
 from pipeline.engine.store import Snapshot, SnapshotNotFound, Store
 from pipeline.engine.treehash import content_digest
 from tests.engine.store_helpers import commit, key, opened, read, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.root
 
@@ -213,7 +216,9 @@ def test_a_flat_copy_is_what_an_overlay_shows(store: Store, tmp_path: Path) -> N
     with store.snapshots.view(made) as root:
         assert content_digest(tmp_path / "flat") == content_digest(root)
     assert not (tmp_path / "flat" / "opaque" / "old").exists()
-    assert (tmp_path / "flat" / "same").stat().st_ino == (store.snapshots.lowers(made)[1] / "same").stat().st_ino
+    assert (tmp_path / "flat" / "same").stat().st_ino == (
+        store.snapshots.lowers(made)[1] / "same"
+    ).stat().st_ino
 
 
 def test_a_snapshot_that_is_not_there_is_not_found(store: Store) -> None:

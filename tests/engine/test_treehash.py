@@ -6,12 +6,15 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pipeline.engine.treehash import TreeEntry, content_digest, digest_entries, entries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _tree(root: Path) -> Path:
@@ -50,9 +53,7 @@ def test_equal_trees_have_equal_digests_whatever_their_times(tmp_path: Path) -> 
         ),
         pytest.param(lambda root: os.setxattr(root / "dir/file", "user.a", b"1"), id="extended attribute"),
         pytest.param(lambda root: os.mkfifo(root / "pipe"), id="a pipe"),
-        pytest.param(
-            lambda root: os.chown(root / "dir/file", 1, 2), id="owner", marks=pytest.mark.root
-        ),
+        pytest.param(lambda root: os.chown(root / "dir/file", 1, 2), id="owner", marks=pytest.mark.root),
     ],
 )
 def test_every_difference_that_counts_changes_the_digest(

@@ -5,10 +5,11 @@ Always in two steps: the rows in one transaction, the files after it.
 
 from __future__ import annotations
 
+import heapq
 import os
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine.store.layers import remove_tree
 from pipeline.engine.store.values import Usage
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.engine.store.database import Database
+
+_KEYS: Final = {"snapshots": "id", "blobs": "digest", "volumes": "identity"}
+_LEAVES: Final = """
+    SELECT last_used, 'snapshots', id, size_bytes, parent FROM snapshots AS s WHERE used_by < ?1
+        AND NOT EXISTS (SELECT 1 FROM snapshots AS child WHERE child.parent = s.id)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,42 +125,40 @@ def _excess(root: Path, database: Database, max_bytes: int | None, min_free_byte
 def _drop_oldest(
     connection: sqlite3.Connection, volumes: dict[str, int], excess: int, oldest_living: int
 ) -> Pruned:
-    snapshots: list[int] = []
-    blobs: list[str] = []
-    caches: list[str] = []
+    gone: dict[str, list[Any]] = {"snapshots": [], "blobs": [], "volumes": []}
     freed = 0
-    while freed < excess and (victims := _find_victims(connection, oldest_living)):
-        for _when, kind, key, size_bytes in victims:
-            if freed >= excess:
-                break
-            if kind == "snapshot":
-                connection.execute("DELETE FROM snapshots WHERE id = ?", (key,))
-                snapshots.append(key)
-            elif kind == "blob":
-                connection.execute("DELETE FROM blobs WHERE digest = ?", (key,))
-                blobs.append(key)
-            else:
-                connection.execute("DELETE FROM volumes WHERE identity = ?", (key,))
-                caches.append(key)
-            freed += volumes.get(key, 0) if kind == "volume" else size_bytes
+    victims = _find_victims(connection, oldest_living)
+    heapq.heapify(victims)
+    while freed < excess and victims:
+        _when, table, key, size_bytes, parent = heapq.heappop(victims)
+        connection.execute(f"DELETE FROM {table} WHERE {_KEYS[table]} = ?", (key,))  # noqa: S608
+        gone[table].append(key)
+        freed += volumes.get(key, 0) if table == "volumes" else size_bytes
+        if table == "snapshots":
+            for uncovered in connection.execute(f"{_LEAVES} AND s.id = ?2", (oldest_living, parent)):
+                heapq.heappush(victims, uncovered)
     _drop_dangling(connection)
-    return Pruned(snapshots=tuple(snapshots), blobs=tuple(blobs), volumes=tuple(caches), size_bytes=freed)
+    return Pruned(
+        snapshots=tuple(gone["snapshots"]),
+        blobs=tuple(gone["blobs"]),
+        volumes=tuple(gone["volumes"]),
+        size_bytes=freed,
+    )
 
 
 def _find_victims(connection: sqlite3.Connection, oldest_living: int) -> list[Any]:
-    """Return what may go now, least recently used first: leaves only, so ask again for their parents."""
+    """Return what may go now, as (last use, table, key, bytes, parent); of snapshots the leaves only."""
     query = """
-        SELECT last_used, 'snapshot', id, size_bytes FROM snapshots AS s WHERE used_by < ?1
-            AND NOT EXISTS (SELECT 1 FROM snapshots AS child WHERE child.parent = s.id)
-        UNION ALL SELECT last_used, 'blob', digest, size_bytes FROM blobs WHERE used_by < ?1
-        UNION ALL SELECT last_used, 'volume', identity, 0 FROM volumes WHERE used_by < ?1
-        ORDER BY 1"""
-    return connection.execute(query, (oldest_living,)).fetchall()
+        UNION ALL SELECT last_used, 'blobs', digest, size_bytes, 0 FROM blobs WHERE used_by < ?1
+        UNION ALL SELECT last_used, 'volumes', identity, 0, 0 FROM volumes WHERE used_by < ?1"""
+    return connection.execute(_LEAVES + query, (oldest_living,)).fetchall()
 
 
 def _drop_dangling(connection: sqlite3.Connection) -> None:
     """Forget the results and contents whose snapshots or blobs are gone."""
-    connection.execute("DELETE FROM contents WHERE snapshot NOT IN (SELECT id FROM snapshots)")
+    connection.execute(
+        "DELETE FROM contents WHERE snapshot != 0 AND snapshot NOT IN (SELECT id FROM snapshots)"
+    )
     connection.execute(
         "DELETE FROM results WHERE EXISTS (SELECT 1 FROM json_each(results.trees) AS tree"
         " WHERE tree.value != 0 AND tree.value NOT IN (SELECT id FROM snapshots))"
