@@ -54,7 +54,7 @@ def test_every_class_field_and_argument_of_the_client_is_in_the_schema_and_no_ot
 
 
 def test_every_enum_has_both_spellings() -> None:
-    import dagger
+    import dagger  # noqa: F401 - its import defines the enums
     from dagger.client.base import Enum
 
     schema = graphql.build_schema((SESSION / "schema.graphql").read_text())
@@ -65,7 +65,6 @@ def test_every_enum_has_both_spellings() -> None:
         kind = schema.get_type(cls.__name__)
         assert isinstance(kind, graphql.GraphQLEnumType)
         assert set(kind.values) == set(cls.__members__)
-    assert dagger.ImageLayerCompression.GZIP.name == "Gzip"
 
 
 def test_the_committed_schema_is_what_the_script_makes(tmp_path: Path) -> None:
