@@ -50,7 +50,7 @@ class Progress:
 
     def shell_argv(self, command: ins.CommandLine) -> tuple[str, ...]:
         """Return the argument list of a command, its shell put before it where it has one."""
-        if not command.shell:
+        if not command.is_shell:
             return command.args
         return (*(self.container.config.shell or DEFAULT_SHELL), *command.args)
 
@@ -192,7 +192,7 @@ def _healthcheck(instruction: ins.Healthcheck) -> ops.Healthcheck | None:
         return None
     return ops.Healthcheck(
         args=instruction.command.args,
-        shell=instruction.command.shell,
+        shell=instruction.command.is_shell,
         interval_s=instruction.interval_s,
         timeout_s=instruction.timeout_s,
         start_period_s=instruction.start_period_s,

@@ -38,7 +38,7 @@ class CommandLine:
     """A command: `args` as given in JSON form, or one string for the shell."""
 
     args: tuple[str, ...]
-    shell: bool
+    is_shell: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

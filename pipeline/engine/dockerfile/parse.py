@@ -59,6 +59,7 @@ class _Request:
     flags: Flags
     line: LogicalLine
     escape: str
+    file: str
 
     @property
     def where(self) -> ins.Where:
@@ -78,8 +79,8 @@ class _Request:
     def command(self) -> CommandLine:
         words = parse_json_form(self.rest)
         if words is not None:
-            return CommandLine(args=words, shell=False)
-        return CommandLine(args=(self.rest,) if self.rest else (), shell=bool(self.rest))
+            return CommandLine(args=words, is_shell=False)
+        return CommandLine(args=(self.rest,) if self.rest else (), is_shell=bool(self.rest))
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         try:
@@ -106,7 +107,7 @@ def _parse_line(line: LogicalLine, *, escape: str, file: str) -> ins.Instruction
     try:
         words, rest = split_flags(rest)
         flags = parse_flags(keyword, words)
-        return parser(_Request(keyword=keyword, rest=rest, flags=flags, line=line, escape=escape))
+        return parser(_Request(keyword=keyword, rest=rest, flags=flags, line=line, escape=escape, file=file))
     except ValueError as error:
         raise DockerfileError("parse", file, line.number, str(error)) from error
 
@@ -264,7 +265,7 @@ def _onbuild(request: _Request) -> ins.Onbuild:
         raise ValueError("chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
     if keyword in ("FROM", "MAINTAINER"):
         raise ValueError(f"{keyword} isn't allowed as an ONBUILD trigger")
-    _parse_line(replace(request.line, text=request.rest), escape=request.escape, file="")
+    _parse_line(replace(request.line, text=request.rest), escape=request.escape, file=request.file)
     bodies = "".join(f"\n{doc.raw}{doc.name}" for doc in request.line.heredocs)
     return ins.Onbuild(trigger=request.rest + bodies, at=request.where)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import dockerfile as oracle
+import dockerfile as oracle  # type: ignore[import-not-found]
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,25 +88,10 @@ def test_lines_flags_words_and_documents_are_those_buildkit_reads(path: Path) ->
 
 _PIECES = st.sampled_from(
     [
-        "RUN ",
-        "COPY ",
-        "ENV ",
-        "CMD ",
-        "ARG ",
-        "a",
-        "b=c",
-        " ",
-        "\t",
-        "\n",
-        "\n",
-        "\\\n",
-        "\\",
-        '"',
-        "'",
-        "#",
-        "# x\n",
+        *("RUN ", "COPY ", "ENV ", "CMD ", "ARG ", "a", "b=c", " ", "\t", "\n", "\n", "\\\n", "\\"),
+        *('"', "'", "#", "# x\n", "<<E", "<<-F", '<<"E"', "E", "F", "\nE\n", '["a"]', "["),
+        *("--x=y ", "--from=a ", "$X", "1<<2", ","),
     ]
-    + ["<<E", "<<-F", '<<"E"', "E", "F", "\nE\n", '["a"]', "[", "--x=y ", "--from=a ", "$X", "1<<2", ","]
 )
 
 
