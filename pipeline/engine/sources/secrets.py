@@ -90,8 +90,13 @@ class Secrets:
         The handle depends on the name alone: another value does not make anything run again.
         """
         self._values[name] = plaintext
-        handle = self._keyed(b"name", name.encode())
-        return Secret(handle=handle, read=partial(self._values.__getitem__, name), name=name)
+        return self.named(name)
+
+    def named(self, name: str) -> Secret:
+        """Return the secret of a name; it cannot be read before this session has set it."""
+        return Secret(
+            handle=self._keyed(b"name", name.encode()), read=partial(_read_set, self._values, name), name=name
+        )
 
     async def find(self, uri: str, cache_key: str = "") -> Secret:
         """Return the secret at `env://NAME`, `file://PATH` or `cmd://COMMAND`.
@@ -159,6 +164,12 @@ class Secrets:
         finally:
             os.close(descriptor)
             os.unlink(temporary)
+
+
+def _read_set(values: Mapping[str, bytes], name: str) -> bytes:
+    if name not in values:
+        raise SecretUnreadable(f"cannot use the secret `{name}`: this session has not set it")
+    return values[name]
 
 
 def _read_variable(environ: Mapping[str, str], name: str) -> bytes:
