@@ -2,8 +2,8 @@
 
 Layout: `v1/entries/<stage>/<base>.json` (a line with the digest of the rest, then JSON),
 `v1/last/<stage>` (the name of the entry stored last), `v1/blobs/<2 digits>/<62 digits>`. Blobs are written
-before the entry that names them. What is lost, damaged or of another format is a miss, and is removed. Readers and writers share a
-lock that pruning takes alone.
+before the entry that names them. What is lost, damaged or of another format is a miss, and is removed.
+Readers and writers share a lock that pruning takes alone.
 """
 
 from __future__ import annotations
@@ -144,6 +144,11 @@ class StageCache:
         entries = sum(1 for path, _ in files if path.suffix == ".json" and path.parts[-3] == "entries")
         size = sum(found.st_size for _, found in files)
         return CacheState(entries=entries, size_bytes=size, max_bytes=self.max_bytes)
+
+    def shrink(self) -> None:
+        """Prune if the cache, with what other runs stored meanwhile, is larger than it may be."""
+        if self.state().size_bytes > self.max_bytes:
+            self.prune()
 
     def prune(self, max_bytes: int | None = None) -> int:
         """Remove entries, least recently used first, until what is left fits; give the bytes freed.

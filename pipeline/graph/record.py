@@ -1,6 +1,6 @@
 """The run folder: every run's evidence, written as it happens, so that a killed run has all it knew.
 
-The shape of the files is in `docs/reference/run-folder.md`. Reading them back is for `history` and for reports.
+The shape of the files is in `docs/reference/run-folder.md`. Reading them back is for `history` and reports.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class RunFolder:
         return Stored(Artifact(name=name, digest=Digest(f"sha256:{digest}"), size_bytes=size), path)
 
     def result(self, finished: events.StageFinished, value: Any, kept: Sequence[Artifact]) -> None:
-        """Write `stages/<name>/result.json`; `value` is plain, None when there is none or it cannot be stored.
+        """Write `stages/<name>/result.json`; `value` is plain, None when there is none to store.
 
         Raises:
             FolderBroken: It cannot be written.

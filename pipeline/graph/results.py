@@ -23,8 +23,8 @@ def to_plain(value: object, kind: object) -> Any:
     Raises:
         NotStorable: It is of a kind that JSON cannot express, or came back different.
     """
-    if value is None:
-        return None
+    if value is None or type(value) in (str, int, bool):
+        return value
     try:
         text = json.dumps(_converter().unstructure(value))
         again = from_plain(json.loads(text), kind)
@@ -47,7 +47,7 @@ def from_plain(data: Any, kind: object) -> Any:
     if data is None or kind is Any:
         return data
     try:
-        return _converter().structure(data, kind)  # type: ignore[arg-type]  # a union is no class
+        return _converter().structure(data, kind)
     except Exception as error:  # a group of cattrs, or whatever a hook of a foreign type raises
         raise ResultUnreadable(f"cannot read a stored result as `{kind}`: {error}") from error
 
