@@ -9,6 +9,7 @@ import ctypes
 import errno
 import functools
 import os
+import struct
 from typing import TYPE_CHECKING, Final
 
 from pipeline.errors import EngineError
@@ -26,11 +27,12 @@ _MS_PRIVATE: Final = 1 << 18
 _MNT_DETACH: Final = 0x2
 _UMOUNT_NOFOLLOW: Final = 0x8
 
-# The numbers of the mount API of Linux 5.2; they are the same on every architecture.
+# The numbers of the mount API of Linux 5.2 and later; they are the same on every architecture.
 _SYS_MOVE_MOUNT: Final = 429
 _SYS_FSOPEN: Final = 430
 _SYS_FSCONFIG: Final = 431
 _SYS_FSMOUNT: Final = 432
+_SYS_MOUNT_SETATTR: Final = 442
 _FSOPEN_CLOEXEC: Final = 1
 _FSMOUNT_CLOEXEC: Final = 1
 _FSCONFIG_SET_FLAG: Final = 0
@@ -93,7 +95,10 @@ def mount_overlay(
     if not lowers or (upper is None) != (work is None):
         raise ValueError("an overlay needs lowers, and upper and work together")
     options = dict(_OPTIONS)
-    flags = ["userxattr"] if _is_user_namespace() else []
+    flags = []
+    if is_user_namespace():
+        options["redirect_dir"] = "nofollow"  # the one spelling of "off" that goes with `userxattr`
+        flags = ["userxattr"]
     layers = [os.fspath(lower) for lower in lowers]
     if upper is None and len(layers) == 1:
         bind(lowers[0], target, read_only=True)
@@ -113,7 +118,7 @@ def bind(source: Path, target: Path, *, read_only: bool = False) -> None:
         MountFailed: The kernel refused it.
     """
     _mount(os.fspath(source), os.fspath(target), None, _MS_BIND, None)
-    if read_only:
+    if read_only and not _made_read_only(os.fsencode(target)):
         _mount("none", os.fspath(target), None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY, None)
 
 
@@ -149,8 +154,8 @@ def _libc() -> ctypes.CDLL:
 
 
 @functools.cache
-def _is_user_namespace() -> bool:
-    """Say whether ids are mapped, so that `trusted.` attributes are out of reach."""
+def is_user_namespace() -> bool:
+    """Say whether ids are mapped: then `trusted.` attributes are out of reach, and overlays use `user.`."""
     with open("/proc/self/uid_map") as table:
         return table.read().split() != ["0", "0", "4294967295"]
 
@@ -163,6 +168,13 @@ def _mount(
 
     if _libc().mount(raw(source), raw(target), raw(kind), flags, raw(options)) != 0:
         raise MountFailed(act, target, ctypes.get_errno())
+
+
+def _made_read_only(path: bytes) -> bool:
+    """Add the one attribute and keep the others, some of which are locked in a user namespace."""
+    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
+    answer = _libc().syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, path, 0, attributes, len(attributes))
+    return bool(answer == 0)
 
 
 class _ShortNames:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -232,3 +234,49 @@ def test_a_snapshot_that_is_not_there_is_not_found(store: Store) -> None:
         store.snapshots.get(999)
     with opened(store.root) as other, pytest.raises(SnapshotNotFound):
         other.snapshots.get(made.id)
+
+
+_ROOTLESS = """
+import os, shutil, sys
+from pathlib import Path
+from pipeline.digest import digest_text
+from pipeline.engine import mounts
+from pipeline.engine.store import Store
+from pipeline.engine.store.layers import flatten
+
+mounts.enter_private_mount_namespace()
+store = Store.open(Path(sys.argv[1]))
+
+def commit(parent, change):
+    draft = store.snapshots.prepare(parent)
+    with store.snapshots.writable(draft) as root:
+        change(root)
+    return store.snapshots.commit(draft, identity=digest_text(str(draft.id)))
+
+def first(root):
+    (root / "dir").mkdir()
+    (root / "dir" / "old").write_text("old")
+    (root / "file").write_text("old")
+
+def second(root):
+    shutil.rmtree(root / "dir")
+    (root / "file").unlink()
+    (root / "dir").mkdir()
+    (root / "dir" / "new").write_text("new")
+
+made = commit(commit(store.snapshots.empty, first), second)
+flatten(store.snapshots.lowers(made), store.root / "flat")
+with store.snapshots.view(made) as root:
+    for top in (root, store.root / "flat"):
+        print(sorted(os.path.relpath(path, top) for path in top.rglob("*")))
+store.close()
+"""
+
+
+def test_a_store_works_without_root_in_a_user_namespace(tmp_path: Path) -> None:
+    """Removals and opaque directories are kept in attributes that need no privilege."""
+    argv = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", _ROOTLESS]
+
+    done = subprocess.run([*argv, tmp_path / "store"], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "['dir', 'dir/new']\n" * 2), done.stderr
