@@ -63,6 +63,17 @@ def parse_target(text: str) -> Target:
     return Target(kind=kind, address=address)
 
 
+def python_image_for(requires_python: str) -> str:
+    """Return the Python image for a `requires-python`, such as "python:3.13-slim".
+
+    Raises:
+        BadPythonRequirement: Nothing satisfies it.
+    """
+    from pipeline.engine.recipes import python_image_for as choose
+
+    return choose(requires_python)
+
+
 def engine_settings(config: Config) -> EngineSettings:
     """Return what the configuration says that the embedded engine must know."""
     engine, network = config.engine, config.network

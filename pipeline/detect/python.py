@@ -38,6 +38,9 @@ class PythonProject:
     test_groups: tuple[str, ...] = ()  # dependency groups that tests need
     is_package: bool = False  # has a build backend: a wheel can be built of it
     has_dynamic_dependencies: bool = False  # known only by building
+    version_from_git: bool = False  # the build backend reads tags, which a container has not
+    packages: tuple[str, ...] = ()  # folders of importable code, for tools that are told what to look at
+    mypy_knows_files: bool = False  # its configuration says what to check
     import_roots: tuple[str, ...] = ()  # folders for PYTHONPATH where nothing can be installed
     test_paths: tuple[str, ...] = ()  # "" where the runner's own configuration says
     has_tests: bool = False
@@ -68,12 +71,15 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
     return PythonProject(
         name=str(project.get("name") or poetry.get("name") or _setup_name(setup)),
         requires_python=_requires_python(project, poetry, setup),
-        installer=_installer(names, requirement_files, is_package=is_package),
+        installer=_installer(names, requirement_files, has_metadata=is_package or bool(project)),
         requirement_files=requirement_files,
         requirements=_requirements(pyproject),
         test_extras=_wanted(project.get("optional-dependencies", {}), setup),
         test_groups=_wanted(pyproject.get("dependency-groups", {}), ""),
         is_package=is_package,
+        version_from_git=_version_from_git(pyproject, setup),
+        packages=_packages(files),
+        mypy_knows_files=_mypy_knows_files(names, pyproject, read),
         has_dynamic_dependencies=is_package and ("dependencies" in project.get("dynamic", ()) or not project),
         import_roots=("src",) if any(name.startswith("src/") for name in files) else (".",),
         test_paths=_test_paths(pyproject, files, test_files),
@@ -155,13 +161,13 @@ def _requirement_files(files: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(kept, key=lambda n: (bool(re.search("dev|test", n)), n)))
 
 
-def _installer(names: set[str], requirement_files: Sequence[str], *, is_package: bool) -> Installer:
+def _installer(names: set[str], requirement_files: Sequence[str], *, has_metadata: bool) -> Installer:
     for lock, installer in LOCKS.items():
         if lock in names:
             return installer
     if requirement_files:
         return "pip"
-    return "metadata" if is_package else "none"
+    return "metadata" if has_metadata else "none"
 
 
 def _requirements(pyproject: Mapping[str, Any]) -> tuple[str, ...]:
@@ -244,3 +250,26 @@ def _tools(
     if ".flake8" in names or "[flake8]" in ini:
         found.add("flake8")
     return frozenset(found)
+
+
+def _version_from_git(pyproject: Mapping[str, Any], setup: str) -> bool:
+    needed = " ".join(map(str, pyproject.get("build-system", {}).get("requires", ()))) + setup
+    return re.search(r"setuptools[-_.]scm|hatch-vcs|hatch_vcs|flit[-_.]scm", needed) is not None
+
+
+def _packages(files: Sequence[str]) -> tuple[str, ...]:
+    """Return the top folders that hold a package, under `src/` or at the root, without tests and the like."""
+    if any(name.startswith("src/") and name.endswith(".py") for name in files):
+        return ("src",)
+    tops = {name.split("/")[0] for name in files if re.fullmatch(r"[A-Za-z_]\w*/__init__\.py", name)}
+    return tuple(sorted(tops - {*TEST_FOLDERS, "docs", "examples", "benchmarks", "scripts"}))
+
+
+def _mypy_knows_files(
+    names: set[str], pyproject: Mapping[str, Any], read: Callable[[str], str | None]
+) -> bool:
+    table = pyproject.get("tool", {}).get("mypy", {})
+    if {"files", "packages", "modules"} & table.keys():
+        return True
+    ini = "\n".join(read(name) or "" for name in ("mypy.ini", ".mypy.ini", "setup.cfg") if name in names)
+    return re.search(r"^(?:files|packages|modules)\s*=", ini, re.MULTILINE) is not None

@@ -1,0 +1,129 @@
+"""Containers as the stages use them: the project's files, a Python, and results that hold a container."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import TYPE_CHECKING, Any, Final
+
+from pipeline.errors import PipelineError
+from pipeline.graph.context import NeedGone
+from pipeline.graph.inputs import WALK_LEAVES_OUT
+from pipeline.stages.results import Held
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import dagger
+
+    from pipeline.graph.context import Context
+
+SOURCE: Final = "/src"
+VENV: Final = "/venv"
+GIT_LIMIT_S: Final = 60.0
+ENV: Final = {
+    "VIRTUAL_ENV": VENV,
+    "PATH": f"{VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_ROOT_USER_ACTION": "ignore",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+class StageBroken(PipelineError):
+    """A stage cannot do its work: what it checks was not checked."""
+
+
+async def source(ctx: Context, *, include: Sequence[str] | None = None) -> dagger.Directory:
+    """Return the stage's declared inputs as they are in the working tree, tracked files only.
+
+    What a stage does not declare it does not see: that keeps its key honest.
+    """
+    client = await ctx.dagger()
+    globs = list(include if include is not None else ctx.inputs or ())
+    unwanted = [glob[1:] for glob in globs if glob.startswith("!")]
+    return client.host().directory(
+        str(ctx.root),
+        include=[glob for glob in globs if not glob.startswith("!")],
+        exclude=[".git", ".pipeline", *untracked(ctx.root), *unwanted],
+    )
+
+
+def untracked(root: Path) -> list[str]:
+    """Return patterns for everything in `root` that git does not track; outside git, the usual litter."""
+    argv = ["git", "ls-files", "--others", "--directory", "-z"]
+    try:
+        done = subprocess.run(argv, cwd=root, capture_output=True, timeout=GIT_LIMIT_S, check=True)
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return [f"**/{name}" for name in sorted(WALK_LEAVES_OUT)]
+    except subprocess.TimeoutExpired as error:
+        raise StageBroken(
+            f"cannot list the files of `{root}`: git took longer than {GIT_LIMIT_S} s"
+        ) from error
+    names = done.stdout.decode("utf-8", "surrogateescape").split("\0")
+    return [re.sub(r"([\\*?\[\]!])", r"\\\1", name.rstrip("/")) for name in names if name]
+
+
+async def python_container(ctx: Context, image: str) -> dagger.Container:
+    """Return a container of a Python image with a virtual environment that comes first in PATH."""
+    client = await ctx.dagger()
+    container = client.container().from_(image).with_exec(["python3", "-m", "venv", VENV])
+    container = with_env(container, ENV)
+    return (
+        container.with_mounted_cache("/root/.cache/pip", client.cache_volume("pip"))
+        .with_mounted_cache("/root/.cache/uv", client.cache_volume("uv"))
+        .with_workdir(SOURCE)
+    )
+
+
+def with_env(container: dagger.Container, env: Mapping[str, str]) -> dagger.Container:
+    """Set several variables."""
+    for name, value in env.items():
+        container = container.with_env_variable(name, value)
+    return container
+
+
+def stage_env(ctx: Context) -> dict[str, str]:
+    """Return the variables the project's configuration sets for this stage."""
+    return {str(name): str(value) for name, value in dict(ctx.options.get("env", {})).items()}
+
+
+def python_image(ctx: Context) -> str:
+    """Return the Python image for the project: the configured version, else by `requires-python`."""
+    from pipeline.connect import python_image_for
+
+    wanted = ctx.options.get("python_version")
+    return f"python:{wanted}-slim" if wanted else python_image_for(str(ctx.options["requires_python"]))
+
+
+async def hold(ctx: Context, container: dagger.Container) -> Held:
+    """Evaluate a container and return what it is known by."""
+    container = await container.sync()
+    return Held(id=str(await container.id()), stage=ctx.stage)
+
+
+async def take(ctx: Context, held: Held) -> dagger.Container:
+    """Return a container that a needed stage made.
+
+    Raises:
+        NeedGone: The engine no longer has it: the scheduler makes that stage again.
+    """
+    import dagger
+
+    client = await ctx.dagger()
+    container = client.load_container_from_id(dagger.ContainerID(held.id))
+    try:
+        return await container.sync()
+    except dagger.QueryError as error:
+        raise NeedGone(held.stage, str(error).splitlines()[0]) from error
+
+
+def parse_facts(kind: type[Any], ctx: Context) -> Any:
+    """Return the facts about the project that the stage was given in its options."""
+    table = dict(ctx.options["facts"])
+    return kind(**{name: _frozen(value) for name, value in table.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,90 @@
+"""What the stages return: frozen values that can be written to disk and read back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.graph.context import Artifact  # noqa: TC001 - read when a result is loaded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The files a run is about: the tracked ones, as they are in the working tree."""
+
+    commit: str  # 40 hex digits; "" outside git
+    dirty: bool  # tracked files differ from the commit
+    digest: str  # over every tracked file
+    files: int
+    version: str = ""  # as `git describe` tells it, without a leading `v`; "" without tags
+    submodules: tuple[str, ...] = ()
+    lfs_pointers: tuple[str, ...] = ()  # files whose content was not fetched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A container, by the id the engine keeps it under, and the stage that can describe it again."""
+
+    id: str
+    stage: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deps:
+    """A container with a Python, the project's dependencies and the test tools in `/venv`."""
+
+    container: Held
+    image: str  # the base image, as named
+    python: str  # such as "3.11.2"
+    installer: str
+    packages: int
+    complete: bool  # False: more is only known when the project itself is installed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wheel:
+    """The built distribution."""
+
+    name: str
+    version: str
+    wheel: Artifact | None
+    sdist: Artifact | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestReport:
+    """What the tests said."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    tests: int
+    skipped: int
+    duration_s: float
+    junit: Artifact | None
+    coverage: Artifact | None = None
+    line_rate: float | None = None  # 0 to 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """Which checks were made, all of them good."""
+
+    checks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One image: the digest of its manifest, and the archive that holds it."""
+
+    name: str
+    dockerfile: str
+    platform: str
+    digest: str
+    size_bytes: int
+    archive: Artifact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """Every image the project builds."""
+
+    images: tuple[Image, ...]

@@ -1,0 +1,141 @@
+"""`unit`: the project's unit tests, in a container."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pipeline.detect.python import PythonProject
+from pipeline.graph.context import CheckFailed, Context, Skip
+from pipeline.graph.outcome import Failure
+from pipeline.graph.stage import stage
+from pipeline.report.junit import TestResults, parse_junit
+from pipeline.stages.containers import (
+    SOURCE,
+    StageBroken,
+    parse_facts,
+    source,
+    stage_env,
+    take,
+    with_env,
+)
+from pipeline.stages.results import Deps, Source, TestReport
+
+if TYPE_CHECKING:
+    import dagger
+
+REPORTS: Final = "/reports"
+TAIL_LINES: Final = 40
+NO_TESTS: Final = 5  # pytest's exit code when it collected nothing
+
+
+@stage(timeout_s=1800)
+async def unit(ctx: Context, checkout: Source, deps: Deps) -> TestReport:
+    """Run the unit tests with coverage; keep JUnit and coverage files."""
+    project = parse_facts(PythonProject, ctx)
+    if not project.has_tests and not ctx.options.get("command"):
+        raise Skip("the project has no tests: no test_*.py or *_test.py is tracked")
+    container = await prepare(ctx, project, checkout, deps)
+    argv = test_command(project, ctx)
+    # A test that runs is never answered from the engine's cache: whether it has to run was decided by
+    # the stage's key, and a failure must be tried anew when it is asked for again.
+    container = container.with_env_variable("PIPELINE_RUN", f"{ctx.run_id}.{ctx.attempt}")
+    return await run_tests(ctx, container, argv)
+
+
+async def prepare(ctx: Context, project: PythonProject, checkout: Source, deps: Deps) -> dagger.Container:
+    """Return the container of the dependencies with the project in it, importable."""
+    container = await take(ctx, deps.container)
+    container = container.with_directory(SOURCE, await source(ctx)).with_workdir(SOURCE)
+    container = with_env(container, stage_env(ctx))
+    if not project.is_package:
+        roots = ":".join(f"{SOURCE}/{root}".removesuffix("/.") for root in project.import_roots)
+        return container.with_env_variable("PYTHONPATH", roots)
+    if project.version_from_git and checkout.version:
+        container = container.with_env_variable("SETUPTOOLS_SCM_PRETEND_VERSION", checkout.version)
+    if deps.complete:
+        return container.with_exec(["pip", "install", "--no-deps", "-e", "."])
+    extras = f"[{','.join(project.test_extras)}]" if project.test_extras else ""
+    return container.with_exec(["pip", "install", "-e", f".{extras}"])
+
+
+def test_command(project: PythonProject, ctx: Context) -> list[str]:
+    """Return what runs the tests and leaves `/reports/junit.xml`."""
+    args = [str(one) for one in ctx.options.get("args", ())]
+    if command := ctx.options.get("command"):
+        return [*(str(one) for one in command), *args]
+    return [
+        *("python", "-m", "pytest", f"--junitxml={REPORTS}/junit.xml", "-o", "junit_family=xunit1"),
+        *("--cov", f"--cov-report=xml:{REPORTS}/coverage.xml", "--cov-report="),
+        *(args or project.test_paths),
+    ]
+
+
+async def run_tests(ctx: Context, container: dagger.Container, argv: list[str]) -> TestReport:
+    """Run the tests, keep their reports, and say what they said.
+
+    Raises:
+        CheckFailed: A test failed.
+        StageBroken: The runner itself failed, or left no report.
+    """
+    import dagger
+
+    ran = container.with_exec(["mkdir", "-p", REPORTS]).with_exec(argv, expect=dagger.ReturnType.ANY)
+    code = await ran.exit_code()
+    tail = (await ran.stdout() + await ran.stderr()).splitlines()[-TAIL_LINES:]
+    with tempfile.TemporaryDirectory() as folder:
+        await ran.directory(REPORTS).export(folder)
+        kept = {
+            path.name: ctx.keep(path.name, path) for path in sorted(Path(folder).iterdir()) if path.is_file()
+        }
+    results = parse_junit(ctx.path(kept["junit.xml"]).read_bytes()) if "junit.xml" in kept else None
+    if code != 0:
+        raise failure(argv, code, results, tail)
+    if results is None:
+        raise StageBroken(f"cannot say whether the tests passed: `{argv[0]}` left no {REPORTS}/junit.xml")
+    rate = None
+    if "coverage.xml" in kept:
+        rate = line_rate(ctx.path(kept["coverage.xml"]).read_bytes())
+    covered = f", {rate:.0%} of lines covered" if rate is not None else ""
+    ctx.log(f"{results.tests} tests, {results.skipped} skipped{covered}\n")
+    return TestReport(
+        tests=results.tests,
+        skipped=results.skipped,
+        duration_s=results.duration_s,
+        junit=kept.get("junit.xml"),
+        coverage=kept.get("coverage.xml"),
+        line_rate=rate,
+    )
+
+
+def failure(argv: list[str], code: int, results: TestResults | None, tail: list[str]) -> Exception:
+    """Return the error for a runner that ended with `code`: tests failed, or it did not get to run them."""
+    if code == NO_TESTS:
+        message = "no tests were collected, although the project has test files"
+    elif results is None or not results.bad:
+        message = f"the test runner ended with exit code {code}"
+        if results is None:
+            return StageBroken("\n".join([message + " and left no report", *tail[-15:]]))
+    else:
+        first = results.bad[0]
+        name = "::".join(part for part in (first.file or first.suite.replace(".", "/"), first.name) if part)
+        where = f"{name} (line {first.line})" if first.line is not None else name
+        message = f"{len(results.bad)} of {results.tests} tests failed; first: {where}: {first.message}"
+    return CheckFailed(
+        Failure(
+            message=message,
+            error_class="TestsFailed",
+            command=tuple(argv),
+            exit_code=code,
+            tail=tuple(tail),
+        )
+    )
+
+
+def line_rate(data: bytes) -> float | None:
+    """Return the share of covered lines (0 to 1) that a Cobertura file tells; None when it tells none."""
+    from defusedxml.ElementTree import fromstring
+
+    rate = fromstring(data).get("line-rate")
+    return float(rate) if rate else None
