@@ -143,7 +143,9 @@ def _apply(action: ops.Action, root: str, view: Callable[[ops.Tree], Path], *, l
 
 def _copy(action: ops.Copy, root: str, source_root: Path, *, link: bool) -> None:
     source = _copy_source(action, source_root)
-    copier = Copier(owner=find_owner(root, action.owner), mode=action.mode, link=link)
+    copier = Copier(
+        owner=find_owner(root, action.owner), mode=action.mode, symbolic_mode=action.symbolic_mode, link=link
+    )
     if action.kind == "file":
         name = action.name or os.path.basename(source)
         target = _file_target(root, action.path, name, into=action.into)

@@ -12,6 +12,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from pipeline.engine.modes import apply_symbolic
 from pipeline.engine.rootpath import find_status, remove
 from pipeline.engine.treehash import find_xattrs
 from pipeline.engine.walk import walk
@@ -31,12 +32,13 @@ _NO_LINK: Final = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNO
 class Copier:
     """Copies nodes; remembers the hard links among them.
 
-    `owner` and `mode` (files and directories) replace what the source has. With `link`, files are
-    shared with the source by hard links where nothing is replaced.
+    `owner` and `mode` (files and directories) replace what the source has; `symbolic_mode` changes it.
+    With `link`, files are shared with the source by hard links where nothing is replaced.
     """
 
     owner: tuple[int, int] | None = None
     mode: int | None = None
+    symbolic_mode: str = ""
     link: bool = False
     _first: dict[tuple[int, int], str] = field(default_factory=dict)
     _fresh: set[str] = field(default_factory=set)  # directories made here: nothing is in the way there
@@ -96,7 +98,7 @@ class Copier:
             if first != target:
                 os.link(first, target, follow_symlinks=False)
                 return True
-        if not self.link or self.owner is not None or self.mode is not None:
+        if not self.link or self.owner is not None or self.mode is not None or self.symbolic_mode:
             return False
         try:
             os.link(source, target, follow_symlinks=False)
@@ -119,10 +121,18 @@ class Copier:
         # In this order: a change of owner clears set-id bits and capabilities.
         os.lchown(target, *(self.owner or (info.st_uid, info.st_gid)))
         if not stat.S_ISLNK(info.st_mode):
-            os.chmod(target, stat.S_IMODE(info.st_mode) if self.mode is None else self.mode)
+            os.chmod(target, self._mode_of(info))
         for name, value in find_xattrs(source):
             os.setxattr(target, name, value, follow_symlinks=False)
         os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns), follow_symlinks=False)
+
+    def _mode_of(self, info: os.stat_result) -> int:
+        if self.mode is not None:
+            return self.mode
+        mode = stat.S_IMODE(info.st_mode)
+        if not self.symbolic_mode:
+            return mode
+        return apply_symbolic(mode, self.symbolic_mode, is_directory=stat.S_ISDIR(info.st_mode))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import os
 import re
 import stat
-import tarfile
-import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from pipeline.engine.ops import Filters
 from pipeline.engine.paths import base_name, join
 from pipeline.engine.patterns import PatternMatcher, parse_ignore_file, parse_pattern
 from pipeline.engine.read import PathProblem, resolve
+from pipeline.engine.unpack import is_archive
 from pipeline.engine.walk import walk
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from typing import IO
 
 _WILDCARD: Final = re.compile(r"[*?\[]")
 _STARS: Final = re.compile(r"\*+")
-_TAR_BLOCK_BYTES: Final = 512
-_XZ_READ_BYTES: Final = 1 << 20
 
 
 class SourceMissing(EngineError):
@@ -111,41 +104,6 @@ def is_excluded(name: str, exclude: Sequence[str]) -> bool:
     return bool(exclude) and PatternMatcher(exclude).matches(name)
 
 
-def is_archive(path: Path) -> bool:
-    """Is the file a tar archive, plain or compressed by gzip, bzip2, xz or zstd?"""
-    try:
-        tarfile.TarInfo.frombuf(_first_block(path), "utf-8", "surrogateescape")
-    except (tarfile.HeaderError, OSError, EOFError, lzma.LZMAError, zlib.error):
-        return False
-    return True
-
-
-def _first_block(path: Path) -> bytes:
-    """Return the first 512 bytes of a file once it is decompressed."""
-    with open(path, "rb") as raw:
-        magic = raw.read(6)
-        raw.seek(0)
-        stream: IO[bytes] = raw
-        if magic.startswith(b"\x1f\x8b"):
-            stream = cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
-        elif magic.startswith(b"BZh"):
-            stream = bz2.BZ2File(raw)
-        elif magic == b"\xfd7zXZ\x00":
-            return lzma.LZMADecompressor().decompress(raw.read(_XZ_READ_BYTES), _TAR_BLOCK_BYTES)
-        elif magic.startswith(b"\x28\xb5\x2f\xfd"):
-            return _first_zstd_block(raw)
-        return stream.read(_TAR_BLOCK_BYTES)
-
-
-def _first_zstd_block(raw: IO[bytes]) -> bytes:
-    import zstandard
-
-    try:
-        return zstandard.ZstdDecompressor().stream_reader(raw, closefd=False).read(_TAR_BLOCK_BYTES)
-    except zstandard.ZstdError as error:
-        raise EOFError(str(error)) from error
-
-
 def _stat(root: Path, path: str, *, archives: bool) -> Found | None:
     try:
         here = resolve(root, path)
@@ -156,7 +114,7 @@ def _stat(root: Path, path: str, *, archives: bool) -> Found | None:
         path=join("/", os.path.relpath(here, root)),
         name=base_name(path),
         is_directory=stat.S_ISDIR(mode),
-        is_archive=archives and stat.S_ISREG(mode) and is_archive(here),
+        is_archive=archives and stat.S_ISREG(mode) and is_archive(os.fspath(here)),
     )
 
 
