@@ -49,7 +49,7 @@ SETTINGS: Final = """
 # env = { LOG_LEVEL = "debug" }
 """
 
-STAGES: Final = '''"""This project's own stages, one function each; one named like a default stage replaces it.
+STAGES: Final = '''"""This project's own stages, one function each; one named like a default one replaces it.
 
 A parameter named like a stage gets that stage's result. `pipeline list` shows all stages, `pipeline graph`
 draws them. See docs/reference/cli.md.

@@ -31,6 +31,7 @@ class RunSettings:
     timeout_s: Seconds | None = None  # of the whole run
     quiet_after_s: Seconds = Seconds(60.0)  # warn when a stage gives no output for this long
     cache_max_bytes: Size = Size(2 * 1024**3)  # of the stage cache
+    runs_kept: Count = Count(50)  # older run folders are removed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

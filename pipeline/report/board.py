@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
@@ -17,13 +17,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from pipeline.report.record import RunRecord, StageRecord
 
 REDRAWS_PER_SECOND = 8
 # Lines of the terminal that the board leaves free: its own total, a cut mark, and one for the cursor.
 RESERVED_LINES = 3
+
+
+def board_console() -> Console:
+    """A console on standard error that leaves the cursor alone."""
+
+    class PlainCursor(Console):
+        # A hidden cursor would stay hidden when a second interrupt ends the process by force.
+        def show_cursor(self, show: bool = True) -> bool:
+            return False
+
+    return PlainCursor(stderr=True)
 
 
 class Board:

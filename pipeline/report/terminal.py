@@ -15,8 +15,6 @@ from pipeline.report.record import clean
 from pipeline.report.words import command_line, counted, duration
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pipeline.graph.events import Event
     from pipeline.graph.outcome import Failure
     from pipeline.report.record import RunRecord, StageRecord
@@ -115,7 +113,7 @@ def _one_line(text: str) -> str:
     return first if len(first) <= LONGEST_LINE else first[: LONGEST_LINE - 1] + "…"
 
 
-def final_report(record: RunRecord, folder: Path | None, paint: Paint = plain) -> str:
+def final_report(record: RunRecord, folder: str | None, paint: Paint = plain) -> str:
     """What people need when a run is over: each bad stage's own last lines, totals, where the evidence is."""
     parts = [failure_text(stage, paint) for stage in record.bad_stages]
     total = paint(record.verdict, record.verdict)
