@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -26,6 +27,7 @@ from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import httpx
 
@@ -197,7 +199,7 @@ class HttpSources:
         if self._store.index.find_content(content) is None:
             draft = self._store.snapshots.prepare(self._store.snapshots.empty)
             try:
-                _copy(os.fspath(blob), os.path.join(draft.upper, name), mode, kept.last_modified)
+                _copy(blob, draft.upper / name, mode, kept.last_modified)
                 snapshot = self._store.snapshots.commit(draft, identity=content)
             except BaseException:
                 self._store.snapshots.discard(draft)
@@ -266,20 +268,13 @@ def _directed(request: HttpRequest, headers: dict[str, str]) -> tuple[str, dict[
 
 
 def _reason(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return re.sub(r"^\[Errno -?\d+\] ", "", text)[:1].lower() + re.sub(r"^\[Errno -?\d+\] ", "", text)[1:]
+    text = re.sub(r"^\[Errno -?\d+\] ", "", str(error).strip()) or type(error).__name__
+    return text[:1].lower() + text[1:]
 
 
-def _copy(blob: str, target: str, mode: int, last_modified: str) -> None:
-    with open(blob, "rb") as source, open(target, "xb") as sink:
-        size = os.fstat(source.fileno()).st_size
-        sent = 0
-        while sent < size:
-            count = os.copy_file_range(source.fileno(), sink.fileno(), size - sent)
-            if count == 0:
-                break
-            sent += count
-        os.fchmod(sink.fileno(), mode)
+def _copy(blob: Path, target: Path, mode: int, last_modified: str) -> None:
+    shutil.copyfile(blob, target)
+    os.chmod(target, mode)
     modified = _seconds(last_modified)
     if modified is not None:
         os.utime(target, (modified, modified))
