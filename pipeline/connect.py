@@ -69,7 +69,7 @@ def python_image_for(requires_python: str) -> str:
     Raises:
         BadPythonRequirement: Nothing satisfies it.
     """
-    from pipeline.engine.recipes import python_image_for as choose
+    from pipeline.engine.recipes.recipe import python_image_for as choose
 
     return choose(requires_python)
 

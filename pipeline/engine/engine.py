@@ -11,7 +11,7 @@ import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.engine import ops, read
 from pipeline.engine.container import NoCommand
@@ -20,15 +20,16 @@ from pipeline.engine.files import Directory, File
 from pipeline.engine.hostfiles import export_directory, export_file
 from pipeline.engine.images import Images
 from pipeline.engine.mounts import enter_private_mount_namespace
-from pipeline.engine.runtime.execute import Surroundings, execute
+from pipeline.engine.runtime.execute import execute
 from pipeline.engine.runtime.network import Network
 from pipeline.engine.runtime.runner import find_runner
 from pipeline.engine.runtime.services import Services
+from pipeline.engine.runtime.surroundings import Surroundings
 from pipeline.engine.settings import CA_PATH, CA_VARIABLES
 from pipeline.engine.solve import Solver, exec_inputs
 from pipeline.engine.sources.git import GitSources
 from pipeline.engine.sources.host import HostDirectories
-from pipeline.engine.sources.http import HttpSources
+from pipeline.engine.sources.http import HttpRequest, HttpSources
 from pipeline.engine.sources.secrets import Secrets
 from pipeline.engine.store import Store
 from pipeline.engine.treehash import content_digest
@@ -122,8 +123,8 @@ class Engine:
                 observer=observer,
                 secrets=Secrets(store.root, workdir),
                 host=HostDirectories(store, workdir),
-                git=GitSources(store),
-                http=HttpSources(store),
+                git=GitSources(store, offline=settings.offline),
+                http=HttpSources(store, offline=settings.offline),
             )
             stack.push_async_callback(engine.images.close)
             stack.push_async_callback(engine.services.close)
@@ -208,6 +209,15 @@ class Engine:
         """Read a directory of the host now; the result is known by its content."""
         filters = ops.Filters(include=tuple(include), exclude=tuple(exclude), gitignore=gitignore)
         return Directory(tree=ops.Pinned(content=await self.host.load(path, filters, no_cache=no_cache)))
+
+    async def from_image(self, container: Container, address: str) -> Container:
+        """Return `container` on an image; see `Images.from_image`."""
+        return await self.images.from_image(container, address)
+
+    async def http_file(self, url: str, *, checksum: str = "") -> File:
+        """Return a download, mode 0600."""
+        fetched = await self.http.fetch(HttpRequest(url=url, checksum=checksum))
+        return File(tree=ops.Pinned(content=fetched.content), path="/" + fetched.name)
 
     # ---- the way out -----------------------------------------------------------------------
 

@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING
 
 from pipeline.engine import ops
 from pipeline.engine.events import ImageEvent, current_span
-from pipeline.engine.files import File
 from pipeline.engine.oci.archive import read_archive, write_archive
 from pipeline.engine.oci.config import ImageConfig
 from pipeline.engine.oci.credentials import Credential
 from pipeline.engine.oci.errors import ImagePullFailed, RegistryOffline, RegistryUnreachable
-from pipeline.engine.oci.image import RegistryLayers, layers_of, publish
+from pipeline.engine.oci.image import layers_of, publish
 from pipeline.engine.oci.model import ImageToWrite
 from pipeline.engine.oci.reference import parse_reference
-from pipeline.engine.oci.registry import Registry
+from pipeline.engine.oci.registry import Registry, RegistryLayers
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
@@ -32,9 +31,10 @@ if TYPE_CHECKING:
     from pipeline.digest import Digest
     from pipeline.engine.container import Container
     from pipeline.engine.events import Observer
+    from pipeline.engine.files import File
     from pipeline.engine.oci.model import Compression, MediaTypes
     from pipeline.engine.oci.reference import Reference
-    from pipeline.engine.recipes import Recipe
+    from pipeline.engine.recipes.recipe import Recipe
     from pipeline.engine.settings import EngineSettings
     from pipeline.engine.solve import Solver
     from pipeline.engine.store import Store
@@ -101,7 +101,7 @@ class Images:
 
     def add_credentials(self, address: str, username: str, password: str) -> None:
         """Use these credentials for a registry or repository from now on."""
-        self.registry.credentials.add(address, Credential(username=username, secret=password))
+        self.registry.credentials.add(address, Credential(username=username, password=password))
 
     # ---- in --------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class Images:
             if error.status and error.status < 500 and not self._may_stand_in:
                 raise
             return await self._stand_in(reference, error)
-        layers = RegistryLayers(self.registry, self._store, resolved)
+        layers = RegistryLayers(self.registry, resolved)
         rootfs = ops.Layers(diff_ids=tuple(resolved.image.diff_ids), source=layers)
         return FoundImage(
             reference=str(resolved.reference),
@@ -165,7 +165,7 @@ class Images:
 
     async def _stand_in(self, reference: Reference, error: EngineError) -> FoundImage:
         """Build the image from a recipe, if that is allowed and there is one."""
-        from pipeline.engine.recipes import find_recipe, why_no_recipe
+        from pipeline.engine.recipes.recipe import find_recipe, why_no_recipe
 
         recipe = find_recipe(str(reference))
         if not self._may_stand_in:
@@ -179,7 +179,7 @@ class Images:
         return await self._from_recipe(reference, recipe)
 
     async def _from_recipe(self, reference: Reference, recipe: Recipe) -> FoundImage:
-        from pipeline.engine.recipes import build
+        from pipeline.engine.recipes.build import build
 
         built = await build(recipe, self._store, self._store.root / "recipes")
         config = ImageConfig(env=recipe.env, cmd=recipe.cmd, entrypoint=recipe.entrypoint or None)
@@ -205,10 +205,11 @@ class Images:
             from pipeline.engine.read import require_file
 
             path = require_file(root, file.path)
-            image = await asyncio.to_thread(read_archive, path, self._store, tag, container.platform)
-        rootfs = ops.Layers(diff_ids=tuple(image.parsed.diff_ids), source=image.layers)
+            found = await asyncio.to_thread(read_archive, path, self._store, tag, container.platform)
+        [(platform, archived)] = found.items()
+        rootfs = ops.Layers(diff_ids=tuple(archived.image.diff_ids), source=archived.layers)
         return container.from_image(
-            config=image.parsed.config, rootfs=rootfs, platform=image.parsed.platform, reference=""
+            config=archived.image.config, rootfs=rootfs, platform=platform, reference=""
         )
 
     # ---- out -------------------------------------------------------------------------------

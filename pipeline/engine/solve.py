@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, assert_never
 
@@ -17,7 +18,7 @@ import anyio
 from pipeline.digest import Digest, digest_text
 from pipeline.engine import edit, ops
 from pipeline.engine.events import ExecEvent, current_span
-from pipeline.engine.oci.layer import apply_layer
+from pipeline.engine.oci.image import add_layer
 from pipeline.engine.store import StoredResult
 from pipeline.errors import EngineError
 
@@ -165,7 +166,7 @@ class Solver:
             for (diff_id, chain_id), fetch in zip(missing, fetches, strict=True):
                 blob = await fetch
                 snapshot = await self._once(
-                    chain_id, lambda s=snapshot, b=blob, d=diff_id, c=chain_id: self._unpack(s, b, d, c)
+                    chain_id, functools.partial(self._unpack, snapshot, blob, diff_id, chain_id)
                 )
         finally:
             for fetch in fetches:
@@ -177,16 +178,7 @@ class Solver:
     async def _unpack(self, parent: Snapshot, blob: Path, diff_id: Digest, chain_id: Digest) -> Snapshot:
         if found := self._find(chain_id):
             return found
-        snapshots = self.store.snapshots
-        draft = snapshots.prepare(parent)
-        try:
-            got = await asyncio.to_thread(apply_layer, blob, draft.upper, snapshots.lowers(parent))
-            if got != diff_id:
-                raise LayerMismatch(expected=diff_id, got=got)
-            snapshot = snapshots.commit(draft, identity=chain_id)
-        except BaseException:
-            snapshots.discard(draft)
-            raise
+        snapshot = await _in_thread(lambda: add_layer(self.store, parent, blob, diff_id, chain_id))
         self._save(chain_id, chain_id, {"": snapshot})
         return snapshot
 
@@ -340,19 +332,11 @@ class Solver:
             task.exception()  # read here, so that a failure nobody waits for any more is not logged
 
 
-class LayerMismatch(EngineError):
-    """A layer's content is not what the image's configuration says."""
-
-    def __init__(self, *, expected: Digest, got: Digest) -> None:
-        super().__init__(f"cannot unpack layer `{expected}`: its content is `{got}`")
-        self.hint = "the image or its registry is damaged; pull it again"
-
-
-async def _in_thread(work: Callable[[], None]) -> None:
+async def _in_thread(work: Callable[[], R]) -> R:
     """Run blocking work in a thread and wait for its end even when cancelled: it holds a mount."""
     task = asyncio.ensure_future(asyncio.to_thread(work))
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True):
             await asyncio.wait([task])
