@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from pipeline.engine.engine import Engine
+    from pipeline.engine.ops import PortForward
     from pipeline.session.calls import Object
 
 
@@ -18,3 +19,4 @@ class Scope:
 
     engine: Engine
     load: Callable[[str], Awaitable[Object]]
+    tunnels: dict[str, tuple[PortForward, ...]] = field(default_factory=dict)  # the open ones, by key

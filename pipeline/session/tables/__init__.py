@@ -9,7 +9,11 @@ from pipeline.session.tables.data import DATA
 from pipeline.session.tables.execution import EXECUTION
 from pipeline.session.tables.files import DIRECTORY, FILE, pinned_directory, pinned_file
 from pipeline.session.tables.host import HOST
+from pipeline.session.tables.images import IMAGES
 from pipeline.session.tables.query import QUERY
+from pipeline.session.tables.secrets import CONTAINER_SECRETS, QUERY_SECRETS, SECRET
+from pipeline.session.tables.services import CONTAINER_UP, HOST_SERVICES, SERVICE
+from pipeline.session.tables.texts import ENV_FILE, FILE_TEXTS, JSON_VALUE, QUERY_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,11 +22,15 @@ if TYPE_CHECKING:
 
 TABLES: Final[Mapping[str, Table]] = {
     **DATA,
-    "Container": {**CONFIGURATION, **EXECUTION},
+    "Container": {**CONFIGURATION, **EXECUTION, **CONTAINER_SECRETS, **IMAGES, **CONTAINER_UP},
     "Directory": DIRECTORY,
-    "File": FILE,
-    "Host": HOST,
-    "Query": QUERY,
+    "EnvFile": ENV_FILE,
+    "File": {**FILE, **FILE_TEXTS},
+    "Host": {**HOST, **HOST_SERVICES},
+    "JSONValue": JSON_VALUE,
+    "Query": {**QUERY, **QUERY_SECRETS, **QUERY_TEXTS},
+    "Secret": SECRET,
+    "Service": SERVICE,
 }
 
 

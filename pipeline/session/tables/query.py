@@ -10,7 +10,6 @@ from pipeline.engine.files import BadPath, Directory, File
 from pipeline.engine.oci.platform import host_platform, normalise_platform
 from pipeline.errors import EngineError
 from pipeline.session.changes import Changeset
-from pipeline.session.envfile import EnvFile
 from pipeline.session.fields import Field
 
 if TYPE_CHECKING:
@@ -69,7 +68,6 @@ QUERY: Final[Table] = {
     "defaultPlatform": Field(resolve=lambda _, __, ___: host_platform()),
     "directory": Field(resolve=lambda _, __, ___: Directory()),
     "engine": Field(resolve=lambda scope, __, ___: scope.engine),
-    "envFile": Field(resolve=lambda _, __, ___: EnvFile()),
     "file": Field(resolve=file),
     "host": Field(resolve=lambda scope, __, ___: scope.engine),
     "version": Field(resolve=lambda _, __, ___: API_VERSION),
