@@ -9,7 +9,7 @@ import json
 import os
 import tarfile
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
@@ -84,7 +84,7 @@ def read_archive(path: Path, store: Store, tag: str = "", platform: str = "") ->
         PlatformNotOffered: None of its images suits `platform`.
     """
     try:
-        with _opened(path) as files:
+        with _opened(path, store.root) as files:
             return _Loader(path=path, store=store, files=files).load(tag, platform)
     except (tarfile.TarError, InvalidImage, BlobCorrupt, LayerRejected) as error:
         raise ArchiveRejected(str(path), str(error)) from error
@@ -191,22 +191,21 @@ class _TarFiles:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Files]:
+def _opened(path: Path, scratch: Path) -> Iterator[_Files]:
     if path.is_dir():
         yield _FolderFiles(path)
         return
-    with open(path, "rb") as raw, tempfile.TemporaryFile(dir=path.parent) as plain:
+    with open(path, "rb") as raw, ExitStack() as stack:
         compression = sniff_compression(raw.read(8))
         raw.seek(0)
         source: BinaryIO = raw
-        if compression != "Uncompressed":
+        if compression != "Uncompressed":  # files in it are looked up by name, so it has to be on the disk
+            source = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
             with decompressed(raw, compression) as stream:
                 while data := stream.read(BLOCK_BYTES):
-                    plain.write(data)
-            plain.seek(0)
-            source = plain
-        with tarfile.open(fileobj=source, mode="r:") as archive:
-            yield _TarFiles(archive)
+                    source.write(data)
+            source.seek(0)
+        yield _TarFiles(stack.enter_context(tarfile.open(fileobj=source, mode="r:")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

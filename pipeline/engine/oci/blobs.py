@@ -91,7 +91,7 @@ async def _copy(
     batch = bytearray()
     broken: httpx.HTTPError | None = None
     try:
-        async for data in response.aiter_raw(_BATCH_BYTES // 16):
+        async for data in response.aiter_raw():
             if skip:
                 skipped = min(skip, len(data))
                 data = data[skipped:]

@@ -306,7 +306,7 @@ class Registry:
         if await self._has_blob(place, digest):
             return False
         path = self._store.blobs.path(digest)
-        size_bytes = os.path.getsize(path)
+        size_bytes = _size_of(path)
         attempt = 0
         while True:
             attempt += 1
@@ -446,6 +446,10 @@ async def _read_document(response: httpx.Response, host: str) -> bytes:
     finally:
         await response.aclose()
     return bytes(data)
+
+
+def _size_of(path: Path) -> int:
+    return os.path.getsize(path)
 
 
 async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
