@@ -334,3 +334,39 @@ def test_pruning_within_the_limits_removes_nothing(root: Path) -> None:
 
         assert [item.size_bytes for item in pruned] == [0, 0, 0]
         assert len(os.listdir(root / "snapshots")) == 2
+
+
+def test_a_full_disk_is_told_with_advice_and_leaves_nothing_half(tmp_path: Path) -> None:
+    """Bytes at once or piece by piece: what does not fit is not kept, and what fits still works."""
+    mounts.enter_private_mount_namespace()
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounts._mount("tmpfs", os.fspath(disk), "tmpfs", 0, "size=4m")
+    try:
+        with opened(disk / "store") as store:
+            with pytest.raises(StoreUnusable, match="no space left on device") as put:
+                store.blobs.put_bytes(bytes(8 << 20))
+            with pytest.raises(StoreUnusable) as written, store.blobs.writer() as writer:
+                writer.write(bytes(8 << 20))
+            small = store.blobs.put_bytes(b"small")
+
+            assert {put.value.hint, written.value.hint} == {"prune the store, or free space on its disk"}
+            assert os.listdir(disk / "store" / "blobs" / "new") == []
+            assert store.blobs.read(small) == b"small"
+    finally:
+        mounts.unmount(disk)
+
+
+def test_pruning_beside_engines_at_work_takes_only_what_is_nobodys(root: Path) -> None:
+    """An old engine's results go while two new ones commit; theirs stay whole."""
+    with opened(root) as store:
+        old = commit(store, store.snapshots.empty, write("old"))
+        store.index.save_result(key("old"), StoredResult(trees={"": old.id}))
+    with opened(root) as pruner:
+        workers = [_start(root, name, 25) for name in ("one", "two")]
+        while any(worker.poll() is None for worker in workers):
+            pruner.prune(max_bytes=0)
+            time.sleep(0.01)
+
+        assert [worker.returncode for worker in workers] == [0, 0]
+        assert (pruner.index.find_result(key("old")), _assert_consistent(pruner)) == (None, 50)

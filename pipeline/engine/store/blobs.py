@@ -7,34 +7,40 @@ import itertools
 import os
 import shutil
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pipeline.digest import Digest, digest_bytes, digest_file
-from pipeline.engine.store.values import BlobCorrupt, BlobNotFound
+from pipeline.engine.store.values import BlobCorrupt, BlobNotFound, using_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import RawIOBase
     from pathlib import Path
-    from typing import BinaryIO
 
     from pipeline.engine.store.database import Database
     from pipeline.engine.store.uses import Uses
-
-_COPY_BYTES: Final = 1 << 20
 
 
 class BlobWriter:
     """Takes a blob's bytes; `digest` is set once the writer's block has ended well."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: RawIOBase, root: Path) -> None:
         self._stream = stream
+        self._root = root
         self._hash = hashlib.sha256()
         self.size_bytes = 0
         self.digest: Digest | None = None
 
     def write(self, data: bytes) -> None:
-        """Append `data`."""
-        self._stream.write(data)
+        """Append `data`.
+
+        Raises:
+            StoreUnusable: The disk is full or cannot be written.
+        """
+        with using_disk(self._root):
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._stream.write(rest) or 0 :]
         self._hash.update(data)
         self.size_bytes += len(data)
 
@@ -47,6 +53,7 @@ class Blobs:
     """The blobs of one store."""
 
     def __init__(self, root: Path, database: Database, uses: Uses, owner: int) -> None:
+        self._root = root
         self._folder = root / "blobs" / "sha256"
         self._temporary = root / "blobs" / "new"
         self._database = database
@@ -92,13 +99,20 @@ class Blobs:
 
         It is not flushed on its own: until the store's next `flush` a crash of the machine may lose
         it, and then it is forgotten, never read as something else.
+
+        Raises:
+            StoreUnusable: The disk is full or cannot be written.
         """
         digest = digest_bytes(data)
         if self.has(digest):
             return digest
         temporary = self._new_file()
-        temporary.write_bytes(data)
-        self._keep(temporary, digest, len(data), durable=False)
+        try:
+            with using_disk(self._root):
+                temporary.write_bytes(data)
+            self._keep(temporary, digest, len(data), durable=False)
+        finally:
+            temporary.unlink(missing_ok=True)
         return digest
 
     @contextmanager
@@ -107,13 +121,14 @@ class Blobs:
 
         Raises:
             BlobCorrupt: What was written is not `expected`; nothing is kept.
+            StoreUnusable: The disk is full or cannot be written.
         """
         temporary = self._new_file()
         try:
-            with open(temporary, "wb") as stream:
-                writer = BlobWriter(stream)
+            # Unbuffered: what cannot be written is told by the write that fails, not by the close.
+            with open(temporary, "wb", buffering=0) as stream:
+                writer = BlobWriter(stream, self._root)
                 yield writer
-                stream.flush()
                 os.fsync(stream.fileno())
             digest = writer.so_far()
             if expected is not None and digest != expected:

@@ -88,7 +88,6 @@ def flatten(lowers: Sequence[Path], target: Path) -> None:
 
 def remove_tree(path: Path) -> None:
     """Remove a directory; parts that are gone already, or go meanwhile, are no error."""
-    _make_removable(path)
     shutil.rmtree(path, onerror=_ignore_missing)
 
 
@@ -145,12 +144,6 @@ def _drop_opaque_mark(directory: str) -> None:
     for name in os.listxattr(directory, follow_symlinks=False):
         if name.startswith(OVERLAY_PREFIXES):
             os.removexattr(directory, name, follow_symlinks=False)
-
-
-def _make_removable(path: Path) -> None:
-    """Open the overlay's own work directory, which has no permissions at all."""
-    for work in path.glob("work/work"):
-        os.chmod(work, 0o700)
 
 
 def _ignore_missing(_function: object, _path: str, error: tuple[type, BaseException, object]) -> None:

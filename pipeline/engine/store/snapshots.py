@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine.store.layers import copy_attributes, flatten, is_changed, measure, remove_tree
-from pipeline.engine.store.values import Draft, Snapshot, SnapshotNotFound
+from pipeline.engine.store.values import Draft, Snapshot, SnapshotNotFound, using_disk
 from pipeline.engine.treehash import digest_entries
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Snapshots:
     """
 
     def __init__(self, root: Path, database: Database, uses: Uses, views: Views, owner: int) -> None:
+        self._root = root
         self._folder = root / "snapshots"
         self._database = database
         self._uses = uses
@@ -59,22 +60,34 @@ class Snapshots:
         return known
 
     def prepare(self, parent: Snapshot) -> Draft:
-        """Begin a snapshot over `parent`; the root directory starts with the parent's attributes."""
+        """Begin a snapshot over `parent`; the root directory starts with the parent's attributes.
+
+        Raises:
+            StoreUnusable: The disk is full or cannot be written.
+        """
         with self._database.writing() as connection:
             query = "INSERT INTO drafts (owner) VALUES (?)"
             number = int(connection.execute(query, (self._owner,)).lastrowid or 0)
         folder = self._folder / str(number)
         draft = Draft(id=number, parent=parent, upper=folder / "fs", work=folder / "work")
-        draft.upper.mkdir(parents=True)
-        draft.work.mkdir()
-        copy_attributes(os.fspath(self.lowers(parent)[0]), os.fspath(draft.upper))
+        with using_disk(self._root):
+            draft.upper.mkdir(parents=True)
+            draft.work.mkdir()
+            copy_attributes(os.fspath(self.lowers(parent)[0]), os.fspath(draft.upper))
         return draft
 
     def commit(self, draft: Draft, *, identity: Digest) -> Snapshot:
         """Make a draft a snapshot; one that changed nothing is discarded and its parent returned.
 
         Walks the draft to measure it; every so many levels it also makes a flat copy by hard links.
+
+        Raises:
+            StoreUnusable: The disk is full or cannot be written; the draft is still one.
         """
+        with using_disk(self._root):
+            return self._commit(draft, identity)
+
+    def _commit(self, draft: Draft, identity: Digest) -> Snapshot:
         below = self.lowers(draft.parent)
         if not is_changed(os.fspath(draft.upper), os.fspath(below[0])):
             self.discard(draft)

@@ -13,7 +13,7 @@ from pipeline.engine.store.database import Database, open_database
 from pipeline.engine.store.index import Index
 from pipeline.engine.store.snapshots import Snapshots
 from pipeline.engine.store.uses import Uses
-from pipeline.engine.store.values import StoreUnusable
+from pipeline.engine.store.values import StoreUnusable, using_disk
 from pipeline.engine.store.views import Views
 
 if TYPE_CHECKING:
@@ -45,13 +45,11 @@ class Store:
             StoreUnusable: The directory cannot be used, the index is locked, of a newer version, or
                 damaged while another engine uses it.
         """
-        try:
+        with using_disk(root):
             for folder in _FOLDERS:
                 (root / folder).mkdir(parents=True, exist_ok=True)
             with owners.guard(root):
                 return cls._enter(root)
-        except OSError as error:
-            raise StoreUnusable(root, str(error.strerror or error).lower()) from error
 
     @classmethod
     def _enter(cls, root: Path) -> Store:
@@ -111,7 +109,8 @@ class Store:
         self._views.close()
         self.flush()
         self._database.close()
-        self._owner.leave()
+        with owners.guard(self.root):
+            self._owner.leave()
 
 
 def _next_number(database: Database) -> int:

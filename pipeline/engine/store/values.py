@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from pipeline.digest import Digest
+
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class StoreUnusable(EngineError):
@@ -20,6 +25,20 @@ class StoreUnusable(EngineError):
     def __init__(self, root: Path, reason: str, *, hint: str | None = None) -> None:
         super().__init__(f"cannot use the store `{root}`: {reason}")
         self.hint = hint
+
+
+@contextmanager
+def using_disk(root: Path) -> Iterator[None]:
+    """Turn what the disk refuses into one error that says what to do.
+
+    Raises:
+        StoreUnusable: The disk is full, cannot be read or cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        hint = "prune the store, or free space on its disk" if error.errno in _FULL else None
+        raise StoreUnusable(root, (error.strerror or str(error)).lower(), hint=hint) from error
 
 
 class BlobNotFound(EngineError):
