@@ -31,8 +31,10 @@ class NoRunner(EngineError):
 class ExecFailed(EngineError):
     """A command ended with an exit code that was not expected; -1 when it never started.
 
-    `stdout` and `stderr` are scrubbed, trimmed and at most their last 100 KiB.
+    `stdout_tail` and `stderr_tail` are scrubbed, trimmed and at most their last 100 KiB.
     """
+
+    exit_code: int  # type: ignore[misc] # the command's: it stands for the class's in every report
 
     def __init__(
         self, argv: Sequence[str], exit_code: int, *, stdout: str = "", stderr: str = "", message: str = ""
@@ -51,7 +53,7 @@ class ServiceExited(EngineError):
         named = f"{host_name} (aliased as {alias})" if alias else host_name
         super().__init__(f"bound service {named} exited: exit code: {exit_code}")
         self.host_name = host_name
-        self.exit_code = exit_code
+        self.code = exit_code
 
 
 class NetworkFailed(EngineError):

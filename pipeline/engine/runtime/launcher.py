@@ -172,16 +172,16 @@ class _Process:
             )
             pidfd, redirects = None, None
         finally:
-            for descriptor in [*([pidfd] if pidfd is not None else []), *(redirects or [])]:
-                os.close(descriptor)
+            for left in [*([pidfd] if pidfd is not None else []), *(redirects or [])]:
+                os.close(left)
         started(running)
         self.socket.send(b"g")
 
     async def _message(self) -> tuple[bytes, list[int]]:
-        readable = self._loop.create_future()
-        self._loop.add_reader(self.socket, lambda: readable.done() or readable.set_result(None))
+        readable = asyncio.Event()
+        self._loop.add_reader(self.socket, readable.set)
         try:
-            await readable
+            await readable.wait()
         finally:
             self._loop.remove_reader(self.socket)
         return self._receive()

@@ -1,38 +1,331 @@
-"""Network namespaces for execs: one bridge per engine process, NAT to the outside, names by files."""
+"""Network namespaces for execs: one bridge per engine process, NAT to the outside, names by files.
+
+A namespace is held by a descriptor of the engine alone, so that it goes with the engine however that
+ends. What could stay behind, the bridge and its rules, is numbered; whoever may bind the number's
+abstract socket owns it, and a number that is free but has a bridge was left by an engine that died.
+"""
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import logging
+import os
+import socket
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pipeline.engine.runtime import nat
+from pipeline.engine.runtime.dns import DnsForwarder, find_nameservers, is_local
+from pipeline.engine.runtime.errors import NetworkFailed
+from pipeline.engine.runtime.netlink import Netlink
+from pipeline.engine.runtime.syscalls import CLONE_NEWNET, setns, unshare
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_READY: Final = 2
+_PREFIX: Final = 24
+_FIRST_HOST: Final = 2
+_LAST_HOST: Final = 254
+_SUBNETS: Final = 256
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Namespace:
-    """A network namespace of an exec: where it is, and its address on the bridge."""
+    """A network namespace of an exec: where it is, and its address on the bridge ("" without bridge)."""
 
     path: Path
     address: str
+    descriptor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bridge:
+    number: int
+    lock: socket.socket
+
+    @property
+    def name(self) -> str:
+        return f"pipeline{self.number}"
+
+    @property
+    def subnet(self) -> str:
+        return f"10.87.{self.number}.0/{_PREFIX}"
+
+    def address(self, host: int) -> str:
+        return f"10.87.{self.number}.{host}"
 
 
 class Network:
     """The engine's bridge and its pool of ready namespaces."""
 
-    nameservers: tuple[str, ...]
+    def __init__(self, *, offline: bool) -> None:
+        self.nameservers: tuple[str, ...] = ()
+        self.limits: tuple[str, ...] = ()  # what the host does not allow, one sentence each
+        self._offline = offline
+        # One thread, because a namespace is entered by the whole thread.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network")
+        self._bridge: _Bridge | None = None
+        self._index = 0
+        self._forwarder: DnsForwarder | None = None
+        self._enabled_forwarding = False
+        self._has_rules = False
+        self._names = itertools.count()
+        self._used: set[int] = set()
+        self._next_host = _FIRST_HOST
+        self._ready: deque[Namespace] = deque()
+        self._filling: asyncio.Task[None] | None = None
+        self._closed = False
 
     @classmethod
     async def open(cls, root: Path, *, offline: bool = False) -> Network:
         """Make the bridge and sweep what dead engines left; `root` is the engine's state directory.
 
+        Where the host allows no bridge or no translation the network works without; `limits` says so.
+
         Raises:
             NetworkFailed: Not even a namespace can be made.
         """
-        raise NotImplementedError
+        network = cls(offline=offline)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(network._thread, network._open, _preferred_subnet(root))
+            await network._open_names()
+            network._ready.append(await loop.run_in_executor(network._thread, network._make))
+        except BaseException:
+            await network.close()
+            raise
+        for limit in network.limits:
+            _log.warning(limit)
+        return network
 
-    def lease(self) -> AbstractAsyncContextManager[Namespace]:
-        """Lend a fresh namespace with loopback and an address on the bridge; it is removed after."""
-        raise NotImplementedError
+    @property
+    def gateway(self) -> str:
+        """The engine's own address on the bridge; "" without one."""
+        return self._bridge.address(1) if self._bridge else ""
+
+    @contextlib.asynccontextmanager
+    async def lease(self) -> AsyncIterator[Namespace]:
+        """Lend a fresh namespace with loopback and an address on the bridge; it is removed after.
+
+        Raises:
+            NetworkFailed: The kernel refused it, or every address is in use.
+        """
+        if self._ready:
+            namespace = self._ready.popleft()
+        else:
+            namespace = await asyncio.get_running_loop().run_in_executor(self._thread, self._make)
+        self._fill()
+        try:
+            yield namespace
+        finally:
+            self._drop(namespace)
+
+    async def socket_inside(self, namespace: Namespace) -> socket.socket:
+        """Return a TCP socket of a namespace, not blocking; it stays there whoever uses it.
+
+        Raises:
+            OSError: The namespace cannot be entered.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, _socket_inside, namespace.descriptor)
 
     async def close(self) -> None:
         """Remove the namespaces, the bridge and the rules. Idempotent."""
-        raise NotImplementedError
+        if self._closed:
+            return
+        self._closed = True
+        if self._filling is not None:
+            await asyncio.gather(self._filling, return_exceptions=True)
+        while self._ready:
+            self._drop(self._ready.popleft())
+        if self._forwarder is not None:
+            self._forwarder.close()
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown(wait=False)
+
+    def resolv_conf(self, *, of_host: bool = False) -> str:
+        """Return the text of `/etc/resolv.conf` for execs; `of_host` for those in the host's network."""
+        servers = find_nameservers() if of_host else self.nameservers
+        return "".join(f"nameserver {address}\n" for address in servers)
+
+    def _fill(self) -> None:
+        if self._closed or (self._filling is not None and not self._filling.done()):
+            return
+        if len(self._ready) < _READY:
+            self._filling = asyncio.ensure_future(self._make_ready())
+
+    async def _make_ready(self) -> None:
+        loop = asyncio.get_running_loop()
+        while len(self._ready) < _READY and not self._closed:
+            try:
+                self._ready.append(await loop.run_in_executor(self._thread, self._make))
+            except NetworkFailed:
+                return  # whoever needs one makes it and reports the failure
+
+    def _drop(self, namespace: Namespace) -> None:
+        os.close(namespace.descriptor)
+        if namespace.address:
+            self._used.discard(int(namespace.address.rsplit(".", 1)[1]))
+
+    # ---- in the thread ---------------------------------------------------------------------
+
+    def _open(self, preferred: int) -> None:
+        try:
+            self._bridge = _claim(preferred)
+            with Netlink() as netlink:
+                name = self._bridge.name
+                netlink.add_bridge(name, bytes((0x02, 0x57, 10, 87, self._bridge.number, 1)))
+                self._index = socket.if_nametoindex(name)
+                netlink.add_address(self._index, self._bridge.address(1), _PREFIX)
+        except OSError as error:
+            self._close()
+            self.limits += (f"execs have no network but loopback: cannot make a bridge: {error.strerror}",)
+            return
+        if self._offline:
+            return
+        try:
+            self._enabled_forwarding = nat.enable_forwarding()
+            nat.add_rules(self._bridge.name, self._bridge.subnet)
+            self._has_rules = True
+        except nat.NatRefused as refusal:
+            self.limits += (f"execs cannot reach the outside: {refusal}",)
+
+    async def _open_names(self) -> None:
+        found = find_nameservers()
+        local = [address for address in found if is_local(address)]
+        self.nameservers = tuple(address for address in found if not is_local(address))
+        if self.nameservers or not local or self._bridge is None or self._offline:
+            return
+        forwarder = DnsForwarder(local[0])
+        try:
+            await forwarder.open(self.gateway)
+        except OSError as error:
+            forwarder.close()
+            self.limits += (f"execs cannot resolve names: cannot listen on the bridge: {error.strerror}",)
+            return
+        self._forwarder = forwarder
+        self.nameservers = (self.gateway,)
+
+    def _make(self) -> Namespace:
+        host = self._free_host() if self._bridge else 0
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = -1
+        try:
+            unshare(CLONE_NEWNET)
+            try:
+                descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+                with Netlink() as inside:
+                    self._furnish(inside, descriptor, home, host)
+            finally:
+                setns(home, CLONE_NEWNET)
+        except OSError as error:
+            self._used.discard(host)
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise NetworkFailed(f"cannot make a network namespace: {error.strerror}") from error
+        finally:
+            os.close(home)
+        path = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+        address = self._bridge.address(host) if self._bridge else ""
+        return Namespace(path=path, address=address, descriptor=descriptor)
+
+    def _furnish(self, inside: Netlink, descriptor: int, home: int, host: int) -> None:
+        inside.set_up(1)
+        if self._bridge is None:
+            return
+        setns(home, CLONE_NEWNET)
+        with Netlink() as outside:
+            name = f"pl{self._bridge.number}x{next(self._names)}"
+            outside.add_veth(name, bridge=self._index, peer="eth0", peer_namespace=descriptor)
+        setns(descriptor, CLONE_NEWNET)
+        index = socket.if_nametoindex("eth0")
+        inside.add_address(index, self._bridge.address(host), _PREFIX)
+        inside.set_up(index)
+        inside.add_default_route(self._bridge.address(1))
+
+    def _free_host(self) -> int:
+        for _ in range(_FIRST_HOST, _LAST_HOST + 1):
+            host = self._next_host
+            self._next_host = host + 1 if host < _LAST_HOST else _FIRST_HOST
+            if host not in self._used:
+                self._used.add(host)
+                return host
+        raise NetworkFailed(f"cannot make a network namespace: all {_LAST_HOST - 1} addresses are in use")
+
+    def _close(self) -> None:
+        bridge, self._bridge = self._bridge, None
+        if bridge is None:
+            return
+        try:
+            if self._has_rules:
+                nat.remove_rules(bridge.name, bridge.subnet)
+            with Netlink() as netlink:
+                netlink.remove_link(bridge.name)
+            if self._enabled_forwarding and not _find_bridges():
+                nat.disable_forwarding()
+        finally:
+            bridge.lock.close()
+
+
+def _preferred_subnet(root: Path) -> int:
+    """Return the subnet to try first: the same for the same state directory."""
+    return hashlib.sha256(os.fsencode(root)).digest()[0]
+
+
+def _claim(preferred: int) -> _Bridge:
+    """Take a number nobody uses, and remove what dead engines left under any.
+
+    Raises:
+        OSError: Every number is taken, or a leftover cannot be removed.
+    """
+    for number in _find_bridges():
+        if (lock := _lock(number)) is not None:
+            left = _Bridge(number=number, lock=lock)
+            with lock, contextlib.suppress(nat.NatRefused), Netlink() as netlink:
+                netlink.remove_link(left.name)
+                nat.remove_rules(left.name, left.subnet)
+    for offset in range(_SUBNETS):
+        number = (preferred + offset) % _SUBNETS
+        if (lock := _lock(number)) is not None:
+            return _Bridge(number=number, lock=lock)
+    raise OSError(0, "all 256 subnets of 10.87.0.0/16 are in use")
+
+
+def _find_bridges() -> list[int]:
+    names = (
+        name.removeprefix("pipeline") for _, name in socket.if_nameindex() if name.startswith("pipeline")
+    )
+    return [int(name) for name in names if name.isdigit()]
+
+
+def _lock(number: int) -> socket.socket | None:
+    """Own a number while the socket is open: abstract names are of the network namespace, like bridges."""
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        lock.bind(f"\0dagger-pipeline-bridge-{number}")
+    except OSError:
+        lock.close()
+        return None
+    return lock
+
+
+def _socket_inside(descriptor: int) -> socket.socket:
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        setns(descriptor, CLONE_NEWNET)
+        try:
+            inside = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        finally:
+            setns(home, CLONE_NEWNET)
+    finally:
+        os.close(home)
+    return inside

@@ -49,7 +49,7 @@ class _OldKernel(EngineError):
 
 
 def _launcher() -> Runner:
-    from pipeline.engine.runtime.launcher import LauncherRunner  # noqa: PLC0415
+    from pipeline.engine.runtime.launcher import LauncherRunner
 
     if os.geteuid() != 0:
         raise _NotRoot
@@ -61,7 +61,7 @@ def _launcher() -> Runner:
 
 
 def _runc() -> Runner:
-    from pipeline.engine.runtime.runc import RuncRunner  # noqa: PLC0415
+    from pipeline.engine.runtime.runc import RuncRunner
 
     if os.geteuid() != 0:
         raise _NotRoot

@@ -1,0 +1,339 @@
+"""One running service: a container that is watched until it is healthy, or ports of the host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from pipeline.engine.runtime.assemble import assembled
+from pipeline.engine.runtime.capture import Capture
+from pipeline.engine.runtime.errors import ExecFailed, RunnerFailed
+from pipeline.engine.runtime.execute import open_stdin
+from pipeline.engine.runtime.relay import relay
+from pipeline.engine.runtime.users import UnknownUser
+from pipeline.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+
+    from pipeline.digest import Digest
+    from pipeline.engine import ops
+    from pipeline.engine.runtime.assemble import Assembled
+    from pipeline.engine.runtime.network import Namespace, Network
+    from pipeline.engine.runtime.relay import Streams
+    from pipeline.engine.runtime.spec import Runner, Running
+    from pipeline.engine.runtime.surroundings import Surroundings
+    from pipeline.engine.store import Snapshot, Store
+
+_CONNECT_LIMIT_S: Final = 1.0
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 10.0
+_PORT_LIMIT_S: Final = 900.0
+_CHECK_INTERVAL_S: Final = 5.0
+_CHECK_LIMIT_S: Final = 30.0
+_CHECK_RETRIES: Final = 3
+_LOOPBACK: Final = "127.0.0.1"
+
+
+class ServiceUnreachable(EngineError):
+    """A port of a service did not answer for 15 minutes."""
+
+    def __init__(self, host_name: str, port: int) -> None:
+        super().__init__(f"cannot reach service `{host_name}`: port {port} does not answer")
+        self.port = port
+        self.hint = "see that it listens on all addresses, or expose the port without a health check"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surround:
+    """What every service of a session is run with."""
+
+    store: Store
+    runner: Runner
+    network: Network
+    evaluate: Callable[[ops.Exec], Awaitable[Mapping[Digest, Snapshot]]]
+    surroundings: Surroundings
+
+
+class ContainerRun:
+    """A container that runs until it ends by itself or is stopped; its files are thrown away."""
+
+    def __init__(self, service: ops.ContainerService, surround: Surround, *, host_name: str) -> None:
+        self._service = service
+        self._surround = surround
+        self._host_name = host_name
+        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.address = _LOOPBACK
+        self._main: asyncio.Task[None] | None = None
+        self._began = asyncio.Event()
+        self._running: Running | None = None
+        self._parts: Assembled | None = None
+        self._error: EngineError | None = None
+        self._output = ("", "")
+
+    async def start(self, hosts: Sequence[tuple[str, str]]) -> None:
+        """Start and wait until healthy; `hosts` are addresses and names of the services it needs.
+
+        Raises:
+            ExecFailed: It ended first, or its health check failed.
+            ServiceUnreachable: An exposed port never answered.
+        """
+        self._main = asyncio.ensure_future(self._run(hosts))
+        try:
+            if await self._unless_it_ends(self._began.wait()):
+                await self._unless_it_ends(self._become_healthy())
+        except BaseException:
+            await self.stop(grace_s=0.0)
+            raise
+        if self._error is not None:
+            raise self._error
+        if self.ended.done():
+            raise self._exited(self.ended.result())
+
+    async def stop(self, *, grace_s: float | None) -> None:
+        """End it: SIGTERM, then SIGKILL after `grace_s` seconds (None: never; 0: at once). Idempotent."""
+        if self._main is None:
+            return
+        if grace_s != 0.0 and self._running is not None and not self._main.done():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._running.pidfd, signal.SIGTERM)
+            await asyncio.wait({self._main}, timeout=grace_s)
+        self._main.cancel()
+        await asyncio.gather(self._main, return_exceptions=True)
+
+    def kill(self) -> None:
+        """End it at once, without waiting."""
+        if self._main is not None:
+            self._main.cancel()
+
+    async def connect(self, port: int) -> Streams:
+        """Open a connection to one of its ports.
+
+        Raises:
+            OSError: Nothing listens there.
+        """
+        namespace = self._parts.namespace if self._parts else None
+        if namespace is not None and not namespace.address:
+            inside = await self._surround.network.socket_inside(namespace)
+            await asyncio.get_running_loop().sock_connect(inside, (_LOOPBACK, port))
+            return await asyncio.open_connection(sock=inside)
+        return await asyncio.open_connection(self.address, port)
+
+    # ---- the container -----------------------------------------------------------------------
+
+    async def _run(self, hosts: Sequence[tuple[str, str]]) -> None:
+        code = -1
+        try:
+            code = await self._contain(hosts)
+        except UnknownUser as error:
+            self._error = ExecFailed(self._service.exec.argv, -1, message=str(error))
+        except EngineError as error:
+            self._error = error
+        finally:
+            if self._running is not None:
+                os.close(self._running.pidfd)
+                self._running = None
+            if not self.ended.done():
+                self.ended.set_result(code)
+
+    async def _contain(self, hosts: Sequence[tuple[str, str]]) -> int:
+        exec_, around = self._service.exec, self._surround
+        trees = await around.evaluate(exec_)
+        async with assembled(
+            around.store,
+            around.network,
+            exec_,
+            trees,
+            hosts=hosts,
+            surroundings=around.surroundings,
+            hostname=self._host_name,
+        ) as parts:
+            self._parts = parts
+            if parts.namespace is not None and parts.namespace.address:
+                self.address = parts.namespace.address
+            try:
+                return await self._command(parts)
+            finally:
+                for draft in (parts.rootfs, *parts.mounts.values()):
+                    around.store.snapshots.discard(draft)
+
+    async def _command(self, parts: Assembled) -> int:
+        with (
+            Capture(self._surround.store.blobs, parts.forms, _ignore) as capture,
+            open_stdin(self._service.exec.stdin) as stdin,
+        ):
+
+            def started(running: Running) -> None:
+                self._running = running
+                capture.stdout.copy_to = running.redirect_stdout
+                capture.stderr.copy_to = running.redirect_stderr
+                self._began.set()
+
+            code = await self._surround.runner.run(
+                parts.spec,
+                stdin=stdin,
+                stdout=capture.stdout.write_end,
+                stderr=capture.stderr.write_end,
+                started=started,
+            )
+            await capture.finish()
+            self._output = (capture.stdout.kept.tail(trimmed=False), capture.stderr.kept.tail(trimmed=False))
+            return code
+
+    def _exited(self, code: int) -> ExecFailed:
+        stdout, stderr = self._output
+        message = "service exited before healthcheck" if code == 0 else ""
+        return ExecFailed(self._service.exec.argv, code, stdout=stdout, stderr=stderr, message=message)
+
+    # ---- health ------------------------------------------------------------------------------
+
+    async def _unless_it_ends(self, work: Coroutine[object, object, object]) -> bool:
+        """Wait for `work`, and give it up when the container ends; say whether it was done."""
+        task = asyncio.ensure_future(work)
+        try:
+            either: set[asyncio.Future[Any]] = {task, self.ended}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if self.ended.done():
+                return False
+            await task
+            return True
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _become_healthy(self) -> None:
+        if self._service.healthcheck is not None and self._service.healthcheck.args:
+            await self._pass_check(self._service.healthcheck)
+            return
+        for port in self._service.ports:
+            if not port.skip_healthcheck and port.protocol == "TCP":
+                await self._answer_at(port.port)
+
+    async def _answer_at(self, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + _PORT_LIMIT_S
+        pause = _FIRST_PAUSE_S
+        while not await self._answers(port):
+            if loop.time() > give_up:
+                raise ServiceUnreachable(self._host_name, port)
+            await asyncio.sleep(pause)
+            pause = min(_LONGEST_PAUSE_S, pause * 1.5)
+
+    async def _answers(self, port: int) -> bool:
+        try:
+            async with asyncio.timeout(_CONNECT_LIMIT_S):
+                _reader, writer = await self.connect(port)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
+    async def _pass_check(self, check: ops.Healthcheck) -> None:
+        loop = asyncio.get_running_loop()
+        usual = check.interval_s or _CHECK_INTERVAL_S
+        began, failures = loop.time(), 0
+        while True:
+            failed = await self._check(check)
+            if failed is None:
+                return
+            is_starting = loop.time() - began < check.start_period_s
+            failures = 0 if is_starting else failures + 1
+            if failures >= (check.retries or _CHECK_RETRIES):
+                raise failed
+            await asyncio.sleep(check.start_interval_s or usual)
+
+    async def _check(self, check: ops.Healthcheck) -> ExecFailed | None:
+        """Run the check once inside the container; return the failure, if it is one."""
+        assert self._parts is not None  # noqa: S101 - it has begun
+        assert self._running is not None  # noqa: S101
+        shell = self._service.shell or ("/bin/sh", "-c")
+        argv = (*shell, *check.args) if check.shell else check.args
+        spec = replace(self._parts.spec, argv=argv, redirect_stdin="", redirect_stdout="", redirect_stderr="")
+        with (
+            Capture(self._surround.store.blobs, self._parts.forms, _ignore) as capture,
+            open_stdin("") as stdin,
+        ):
+            try:
+                async with asyncio.timeout(check.timeout_s or _CHECK_LIMIT_S):
+                    code = await self._surround.runner.run_inside(
+                        self._running,
+                        spec,
+                        stdin=stdin,
+                        stdout=capture.stdout.write_end,
+                        stderr=capture.stderr.write_end,
+                    )
+                    await capture.finish()
+            except TimeoutError:
+                return ExecFailed(argv, -1, message="the health check took too long")
+            except RunnerFailed as error:
+                return ExecFailed(argv, -1, message=str(error))
+            stdout, stderr = capture.stdout.kept.tail(), capture.stderr.kept.tail()
+        return None if code == 0 else ExecFailed(argv, code, stdout=stdout, stderr=stderr)
+
+
+class HostRun:
+    """Ports of this machine, shown in a namespace of their own; what they lead to is not watched."""
+
+    def __init__(self, service: ops.HostService, network: Network) -> None:
+        self._service = service
+        self._network = network
+        self._stack = contextlib.AsyncExitStack()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.address = _LOOPBACK
+
+    async def start(self) -> None:
+        """Listen on every port.
+
+        Raises:
+            NetworkFailed: There is no namespace to be had.
+            OSError: A port is asked for twice.
+        """
+        namespace = await self._stack.enter_async_context(self._network.lease())
+        self.address = namespace.address or _LOOPBACK
+        for forward in self._service.ports:
+            await self._listen(namespace, forward)
+
+    async def _listen(self, namespace: Namespace, forward: ops.PortForward) -> None:
+        host, backend = self._service.host, forward.backend
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - a coroutine runs in one
+            self._tasks.add(task)
+            try:
+                await relay(reader, writer, lambda: asyncio.open_connection(host, backend))
+            finally:
+                self._tasks.discard(task)
+
+        listener = await self._network.socket_inside(namespace)
+        try:
+            listener.bind((self.address, forward.frontend or backend))
+            server = await asyncio.start_server(serve, sock=listener)
+        except BaseException:
+            listener.close()
+            raise
+        self._stack.callback(server.close)
+
+    async def stop(self, *, grace_s: float | None) -> None:
+        """Stop listening and end the connections. Idempotent."""
+        if not self.ended.done():
+            self.ended.set_result(0)
+        await self._stack.aclose()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def connect(self, port: int) -> Streams:
+        """Open a connection to what a port leads to."""
+        backend = next((f.backend for f in self._service.ports if (f.frontend or f.backend) == port), port)
+        return await asyncio.open_connection(self._service.host, backend)
+
+
+def _ignore(_stream: str, _text: str) -> None:
+    """Show nothing: what a service writes is told only when it does not start."""
