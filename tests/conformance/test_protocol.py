@@ -1,0 +1,272 @@
+"""The session's HTTP and GraphQL, asked without the SDK's help where the wire matters."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import dagger
+import graphql
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conformance.conftest import EngineProcess, Engines
+
+pytestmark = [pytest.mark.anyio, pytest.mark.root]
+
+
+async def post(engine: EngineProcess, query: str, **more: Any) -> httpx.Response:
+    async with httpx.AsyncClient(auth=(engine.token, "")) as client:
+        url = f"http://127.0.0.1:{engine.port}/query"
+        return await client.post(url, json={"query": query}, timeout=None, **more)
+
+
+# 1, 2
+@pytest.mark.parametrize("header", [None, "Basic " + base64.b64encode(b"wrong:").decode()])
+async def test_a_missing_or_wrong_token_gets_a_challenge(embedded: EngineProcess, header: str | None) -> None:
+    headers = {"Authorization": header} if header else {}
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(f"http://127.0.0.1:{embedded.port}/query", content=b"{", headers=headers)
+
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Basic")
+
+
+# 3
+async def test_the_introspection_answer_builds_a_schema(embedded: EngineProcess) -> None:
+    query = graphql.get_introspection_query(input_value_deprecation=True)
+
+    answer = await post(embedded, query)
+
+    assert answer.status_code == 200
+    schema = graphql.build_client_schema(answer.json()["data"])
+    assert "Container" in schema.type_map
+
+
+# 5, 10
+async def test_an_id_loads_the_same_object_from_anywhere(dag: dagger.Client) -> None:
+    identifier = await dag.container().with_env_variable("A", "1").id()
+
+    by_load = dag.load_container_from_id(dagger.ContainerID(identifier))
+
+    assert await by_load.env_variable("A") == "1"
+    assert await by_load.id() == identifier
+
+
+# 6
+async def test_an_id_of_another_type_is_refused_with_both_types(dag: dagger.Client) -> None:
+    identifier = await dag.directory().id()
+
+    with pytest.raises(dagger.QueryError, match=r"expected Container, got Directory"):
+        await dag.load_container_from_id(dagger.ContainerID(identifier)).user()
+
+
+async def test_a_fragment_on_another_type_answers_an_empty_object(
+    dag: dagger.Client, embedded: EngineProcess
+) -> None:
+    identifier = await dag.directory().id()
+
+    answer = await post(embedded, f'{{ node(id: "{identifier}") {{ ... on Container {{ user }} }} }}')
+
+    assert answer.json() == {"data": {"node": {}}}
+
+
+# 7
+async def test_an_unknown_id_is_a_graphql_error(embedded: EngineProcess) -> None:
+    answer = await post(embedded, '{ node(id: "garbage") { id } }')
+
+    assert answer.status_code == 200
+    assert "garbage" in answer.json()["errors"][0]["message"]
+
+
+# 8
+async def test_the_same_chain_has_the_same_id_and_another_has_another(dag: dagger.Client) -> None:
+    ids = [await dag.directory().with_new_file("a", text).id() for text in ("1", "1", "2")]
+
+    assert ids[0] == ids[1]
+    assert ids[0] != ids[2]
+
+
+# 9
+async def test_asking_for_an_id_runs_nothing(dag: dagger.Client) -> None:
+    assert await dag.container().with_exec(["/no/such/command"]).id()
+
+
+# 11
+async def test_null_means_the_default(embedded: EngineProcess) -> None:
+    field = "withExposedPort(port: 80, protocol: null, description: null)"
+
+    answer = await post(embedded, f"{{ container {{ {field} {{ exposedPorts {{ protocol }} }} }} }}")
+
+    assert answer.json()["data"]["container"]["withExposedPort"]["exposedPorts"] == [{"protocol": "TCP"}]
+
+
+# 12
+async def test_fields_are_answered_under_their_aliases(embedded: EngineProcess) -> None:
+    answer = await post(embedded, '{ c: container { x: withUser(name: "me") { who: user } } }')
+
+    assert answer.json() == {"data": {"c": {"x": {"who": "me"}}}}
+
+
+# 13
+async def test_an_unsupported_field_fails_when_it_is_evaluated(
+    dag: dagger.Client, embedded: EngineProcess
+) -> None:
+    chained = dag.llm().with_model("x")
+
+    with pytest.raises(dagger.QueryError, match="not supported by the embedded engine") as caught:
+        await chained.model()
+
+    assert caught.value.errors[0].extensions == {"_type": "UNSUPPORTED", "field": "Query.llm"}
+
+
+# 14
+async def test_twenty_requests_at_once_are_all_answered(base: dagger.Container) -> None:
+    texts = await asyncio.gather(*(base.with_exec(["echo", "-n", str(n)]).stdout() for n in range(20)))
+
+    assert texts == [str(n) for n in range(20)]
+
+
+# 15
+@pytest.mark.usefixtures("embedded")
+async def test_a_request_cut_by_the_client_stops_the_process(base: dagger.Container, unique: str) -> None:
+    marked = asyncio.create_task(base.with_env_variable("MARK", unique).with_exec(["sleep", "601"]).sync())
+    await wait_for(lambda: has_process(["sleep", "601"]))
+
+    marked.cancel()
+    await asyncio.wait([marked])
+
+    await wait_for(lambda: not has_process(["sleep", "601"]), within_s=1.5)
+
+
+# 16
+async def test_after_stdin_closes_nothing_is_left(engines: Engines, rootfs: Path) -> None:
+    from tests.conformance.conftest import busybox, connected
+
+    engine = engines.start()
+    async with connected(engine, "embedded", engine.workdir) as dag:
+        running = asyncio.create_task(busybox(dag, rootfs).with_exec(["sleep", "602"]).sync())
+        await wait_for(lambda: has_process(["sleep", "602"]))
+
+        code = await asyncio.to_thread(engine.end)
+
+        with pytest.raises(dagger.DaggerError):
+            await running
+    assert code == 0, engine.words.read_text()
+    assert not has_process(["sleep", "602"])
+    with pytest.raises(httpx.ConnectError):
+        await post(engine, "{ version }")
+
+
+# 17
+async def test_version_and_platform(dag: dagger.Client) -> None:
+    version, platform = await dag.version(), await dag.default_platform()
+
+    assert re.match(r"v\d+\.\d+\.\d+", version)
+    assert platform == {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}[os.uname().machine]
+
+
+# 18
+@pytest.mark.parametrize("body", [b"nonsense", b"[1]", b'{"query": "{ a"}', b'{"query": "{ nothing }"}'])
+async def test_a_malformed_request_gets_a_list_of_errors(embedded: EngineProcess, body: bytes) -> None:
+    async with httpx.AsyncClient(auth=(embedded.token, "")) as client:
+        answer = await client.post(
+            f"http://127.0.0.1:{embedded.port}/query",
+            content=body,
+            headers={"Content-Type": "application/json"},
+        )
+
+    assert answer.json()["errors"][0]["message"]
+
+
+async def test_the_port_is_told_soon(engines: Engines) -> None:
+    """The engine's start is a part of what a run costs; the limit is wide for a busy machine."""
+    began = time.monotonic()
+    engine = engines.start()
+    took = time.monotonic() - began
+
+    assert engine.end() == 0
+    assert took < 2.0
+
+
+async def test_the_sdk_starts_the_engine_as_its_cli(engines: Engines, tmp_path: Path) -> None:
+    """One variable gives an existing script the embedded engine."""
+    import subprocess
+    import sys
+
+    cli = tmp_path / "cli"
+    cli.write_text(f'#!/bin/sh\nexec {sys.executable} -m pipeline.session "$@"\n')
+    cli.chmod(0o755)
+    script = (
+        "import anyio, dagger\n"
+        "async def main():\n"
+        "    async with dagger.connection(dagger.Config(workdir='/')):\n"
+        "        print(await dagger.dag.host().directory('etc', include=['hostname']).entries())\n"
+        "anyio.run(main)\n"
+    )
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("DAGGER_")}
+    environ |= {"_EXPERIMENTAL_DAGGER_CLI_BIN": str(cli), "PIPELINE_STORE": str(tmp_path / "store")}
+
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", script],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (0, "['hostname']\n"), done.stderr
+
+
+async def test_a_shell_has_the_session_in_its_environment(engines: Engines, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    query = json.dumps({"query": "{ version }"})
+    script = (
+        "import os, urllib.request, base64\n"
+        "token = base64.b64encode((os.environ['DAGGER_SESSION_TOKEN'] + ':').encode()).decode()\n"
+        "url = f\"http://127.0.0.1:{os.environ['DAGGER_SESSION_PORT']}/query\"\n"
+        f"request = urllib.request.Request(url, {query.encode()!r}, "
+        "{'Authorization': 'Basic ' + token, 'Content-Type': 'application/json'})\n"
+        "print(urllib.request.urlopen(request).read().decode())\n"
+        "raise SystemExit(7)\n"
+    )
+    argv = [sys.executable, "-m", "pipeline.session", "shell", "--store", str(tmp_path / "s"), "--"]
+
+    done = await asyncio.to_thread(
+        subprocess.run, [*argv, sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 7, done.stderr
+    assert json.loads(done.stdout)["data"]["version"].startswith("v0.21")
+
+
+def has_process(argv: list[str]) -> bool:
+    """Is there a process with just these arguments?"""
+    wanted = "\0".join(argv).encode() + b"\0"
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as stream:
+                if stream.read() == wanted:
+                    return True
+        except OSError:
+            continue
+    return False
+
+
+async def wait_for(is_so: Any, within_s: float = 10.0) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come about"
+        await asyncio.sleep(0.05)
