@@ -298,15 +298,17 @@ def _parents(body: str, *, whole: str) -> re.Pattern[str] | None:
     """Compile what matches the proper directory prefixes of the pattern's matches."""
     regexes: list[str] = []
     segments = body.split("/")
-    for segment in segments[:-1]:
-        if "**" in segment or segment.count("[") != segment.count("]"):
-            return None
+    is_open = False
+    for index, segment in enumerate(segments):
+        # From a `**` on any depth is possible; a class that holds a slash is not looked into.
+        is_open = "**" in segment or segment.count("[") != segment.count("]")
+        if is_open or index == len(segments) - 1:
+            break
         regexes.append(_translate_glob(segment, whole=whole))
+    if is_open and not regexes:
+        return None
     nested = ""
     for regex in reversed(regexes):
         nested = f"{regex}(?:/{nested})?" if nested else regex
-    if "**" not in segments[-1]:
-        return re.compile(nested or r"(?!)", re.DOTALL)
-    if segments[-1] != "**" or not regexes:
-        return None
-    return re.compile(f"{nested}|{'/'.join(regexes)}/.*", re.DOTALL)
+    below = f"|{'/'.join(regexes)}/.*" if is_open else ""
+    return re.compile((nested or "(?!)") + below, re.DOTALL)

@@ -1,4 +1,4 @@
-"""Running git: without questions, in bounded time, with credentials that no argument list and no log shows."""
+"""Running git: no questions, bounded time, and credentials that no argument list and no log shows."""
 
 from __future__ import annotations
 
@@ -196,9 +196,8 @@ class Git:
         if auth.known_hosts:
             path = self._folder / f"known-hosts-{hashlib.sha256(auth.known_hosts.encode()).hexdigest()[:16]}"
             path.write_text(auth.known_hosts.rstrip("\n") + "\n")
-            added["GIT_SSH_COMMAND"] = (
-                f"ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile={shlex.quote(str(path))}"
-            )
+            options = f"-o StrictHostKeyChecking=yes -o UserKnownHostsFile={shlex.quote(str(path))}"
+            added["GIT_SSH_COMMAND"] = f"ssh -o BatchMode=yes {options}"
         elif "GIT_SSH_COMMAND" not in env and "GIT_SSH" not in env:
             added["GIT_SSH_COMMAND"] = "ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new"
         return added
