@@ -1,0 +1,182 @@
+"""Copies made without a mount are the copies made with one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.engine import edit, mounts, ops
+from pipeline.engine.direct import apply_to_draft, copy_directly
+from pipeline.engine.treehash import content_digest
+from tests.engine.store_helpers import commit, key, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pipeline.engine.store import Snapshot, Store
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    mounts.enter_private_mount_namespace()
+    with opened(tmp_path / "store") as store:
+        yield store
+
+
+def _base(store: Store) -> Snapshot:
+    """An image of two layers: directories, a link, a file, an opaque directory and a removed one."""
+
+    def first(root: Path) -> None:
+        for name in ("usr/lib", "gone/old", "opaque/old", "app"):
+            (root / name).mkdir(parents=True)
+        (root / "lib").symlink_to("usr/lib")
+        (root / "app/kept").write_text("kept")
+        (root / "plain").write_text("file")
+        os.chown(root / "app", 5, 6)
+        (root / "app").chmod(0o2775)
+
+    def second(root: Path) -> None:
+        for name in ("gone", "opaque"):
+            shutil.rmtree(root / name)
+        (root / "opaque").mkdir(mode=0o700)
+
+    return commit(store, commit(store, store.snapshots.empty, first), second)
+
+
+def _source(store: Store) -> Snapshot:
+    def fill(root: Path) -> None:
+        (root / "sub").mkdir(mode=0o750)
+        (root / "sub/file").write_text("text")
+        (root / "old").write_text("text")
+        os.link(root / "old", root / "same")
+        os.chown(root / "old", 7, 8)
+        (root / "link").symlink_to("sub")
+        root.chmod(0o711)
+
+    return commit(store, store.snapshots.empty, fill)
+
+
+def _directly(store: Store, action: ops.Copy) -> Snapshot | None:
+    draft = store.snapshots.prepare(_base(store))
+    with store.snapshots.view(_source(store)) as source:
+        if not copy_directly(action, draft.upper, store.snapshots.lowers(draft.parent), source):
+            assert os.listdir(draft.upper) == []
+            return None
+    return store.snapshots.commit(draft, identity=key("direct"))
+
+
+def _merged(store: Store, action: ops.Copy) -> Snapshot:
+    with store.snapshots.view(_source(store)) as source:
+        return commit(store, _base(store), lambda root: edit.apply(action, root, lambda _tree: source))
+
+
+@pytest.mark.parametrize("path", ["/", "app", "/app/", "new", "new/deep/er", "gone", "gone/old", "opaque"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"owner": "9:10"},
+        {"owner": "9", "mode": 0o700},
+        {"filters": ops.Filters(include=("sub",))},
+        {"source_path": "sub"},
+    ],
+    ids=["plain", "owner", "owner and mode", "filter", "part"],
+)
+def test_a_direct_copy_equals_a_copy_on_the_merged_tree(
+    store: Store, path: str, more: dict[str, object]
+) -> None:
+    """Contents, attributes of targets and parents, and what shows through from below."""
+    action = ops.Copy(source=ops.Scratch(), path=path, **more)  # type: ignore[arg-type]
+
+    direct, merged = _directly(store, action), _merged(store, action)
+
+    assert direct is not None
+    with store.snapshots.view(direct) as one, store.snapshots.view(merged) as two:
+        assert content_digest(one) == content_digest(two)
+        assert one.stat().st_mode == two.stat().st_mode
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        pytest.param(ops.Copy(source=ops.Scratch(), path="lib"), id="a link at the target"),
+        pytest.param(ops.Copy(source=ops.Scratch(), path="lib/x"), id="a link on the way"),
+        pytest.param(ops.Copy(source=ops.Scratch(), path="plain"), id="a file at the target"),
+        pytest.param(ops.Copy(source=ops.Scratch(), path="a/../b"), id="a path to be resolved"),
+        pytest.param(ops.Copy(source=ops.Scratch(), path="new", owner="app"), id="a name of a user"),
+        pytest.param(ops.Copy(source=ops.Scratch(), path="new", source_path="none"), id="no source"),
+        pytest.param(ops.Copy(source=ops.Scratch(), path="new", kind="file", source_path="old"), id="a file"),
+    ],
+)
+def test_what_needs_the_merged_tree_is_left_to_it(store: Store, action: ops.Copy) -> None:
+    """The answer is False and the draft is untouched."""
+    assert _directly(store, action) is None
+
+
+def test_names_that_meet_are_left_to_the_merged_tree(store: Store) -> None:
+    """Merging two directories, or replacing a file, takes a look at both."""
+
+    def fill(root: Path) -> None:
+        (root / "kept").write_text("another")
+
+    draft = store.snapshots.prepare(_base(store))
+    with store.snapshots.view(commit(store, store.snapshots.empty, fill)) as source:
+        action = ops.Copy(source=ops.Scratch(), path="app")
+
+        assert copy_directly(action, draft.upper, store.snapshots.lowers(draft.parent), source) is False
+
+
+def test_a_draft_that_holds_something_is_left_to_the_merged_tree(store: Store) -> None:
+    """Only an empty one is known without looking."""
+    draft = store.snapshots.prepare(_base(store))
+    (draft.upper / "something").write_text("x")
+    with store.snapshots.view(_source(store)) as source:
+        action = ops.Copy(source=ops.Scratch(), path="new")
+
+        assert copy_directly(action, draft.upper, store.snapshots.lowers(draft.parent), source) is False
+
+
+@pytest.mark.parametrize("path", ["new", "lib"], ids=["directly", "merged"])
+@pytest.mark.parametrize("over", ["image", "nothing"])
+def test_an_action_on_a_draft_takes_either_way(store: Store, path: str, over: str) -> None:
+    """The caller sees no difference; a link on the way leads where it should."""
+    base = _base(store) if over == "image" else store.snapshots.empty
+    draft = store.snapshots.prepare(base)
+
+    with store.snapshots.view(_source(store)) as source:
+        action = ops.Copy(source=ops.Scratch(), path=path)
+        apply_to_draft(action, store.snapshots, draft, lambda _tree: source)
+    made = store.snapshots.commit(draft, identity=key("made"))
+
+    with store.snapshots.view(made) as root:
+        real = root / ("usr/lib" if (path, over) == ("lib", "image") else path)
+        assert sorted(os.listdir(real)) == ["link", "old", "same", "sub"]
+
+
+def test_four_thousand_files_are_copied_in_about_the_time_of_reading_them(store: Store) -> None:
+    """A changed source tree is copied at every run; the limit leaves room for a busy machine."""
+
+    def fill(root: Path) -> None:
+        for number in range(4000):
+            if number % 100 == 0:
+                (root / str(number)).mkdir()
+            (root / str(number - number % 100) / f"{number}.py").write_text(f"value = {number}\n" * 20)
+
+    source = commit(store, store.snapshots.empty, fill)
+    draft = store.snapshots.prepare(_base(store))
+    with store.snapshots.view(source) as path:
+        action = ops.Copy(source=ops.Scratch(), path="src")
+
+        began = time.perf_counter()
+        done = copy_directly(action, draft.upper, store.snapshots.lowers(draft.parent), path)
+        took = time.perf_counter() - began
+
+    assert done is True
+    assert took < 1.5
