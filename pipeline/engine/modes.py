@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 _OCTAL: Final = re.compile(r"[0-7]{1,4}\Z")
-_CLAUSE: Final = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)\Z")
-_OPERATION: Final = re.compile(r"([-+=])([rwxXst]*|[ugo])")
+_CLAUSE: Final = re.compile(r"([ugoa]*)((?:[-+=](?:[ugo]|[rwxXst]*))+)\Z")
+_OPERATION: Final = re.compile(r"([-+=])([ugo]|[rwxXst]*)")
 _SHIFTS: Final = {"u": 6, "g": 3, "o": 0}
 _BITS: Final = {"r": 0o4, "w": 0o2, "x": 0o1}
 

@@ -10,9 +10,9 @@ from pipeline.engine import ops
 from pipeline.engine.dockerfile.expand import Quoting, expand_document, expand_word
 from pipeline.engine.dockerfile.instructions import Add, Copy, Heredoc
 from pipeline.engine.dockerfile.look import Found, find_sources, is_excluded, require_match
-from pipeline.engine.modes import is_mode, parse_octal
 from pipeline.engine.dockerfile.remote import GitSource, HttpSource, parse_remote
 from pipeline.engine.files import SCRATCH, Directory, File
+from pipeline.engine.modes import is_mode, parse_octal
 from pipeline.engine.paths import join
 
 if TYPE_CHECKING:
