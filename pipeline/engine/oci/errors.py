@@ -31,10 +31,10 @@ class ImagePushFailed(EngineError):
 class RegistryUnreachable(EngineError):
     """Nothing that speaks the registry protocol answered at the host."""
 
-    def __init__(self, host: str, what: str) -> None:
+    def __init__(self, host: str, what: str, *, hint: str | None = None) -> None:
         super().__init__(f"cannot reach registry `{host}`: {what}")
         self.host = host
-        self.hint = "check the network and the proxy settings, or configure a mirror of this registry"
+        self.hint = hint or "check the network and the proxy settings, or configure a mirror of this registry"
 
 
 class RegistryOffline(EngineError):

@@ -32,6 +32,8 @@ _TRANSIENT: Final = frozenset({408, 429, 500, 502, 503, 504})
 _LONGEST_WAIT_S: Final = 30.0
 _TIMEOUTS_S: Final = {"connect": 10.0, "read": 60.0, "write": 60.0, "pool": None}
 
+_DISTRUST_HINT: Final = "give the certificate of the authority that signed the registry's own"
+
 _log = logging.getLogger(__name__)
 
 
@@ -102,6 +104,10 @@ class Transport:
             try:
                 response = await self._send_authorized(call)
             except httpx.TransportError as error:
+                if _is_distrust(error):
+                    raise RegistryUnreachable(
+                        call.host, "its certificate is not trusted", hint=_DISTRUST_HINT
+                    ) from error
                 limit = _CONNECT_ATTEMPTS if isinstance(error, httpx.ConnectError) else _ATTEMPTS
                 if attempt >= limit or not call.may_repeat:
                     raise RegistryUnreachable(call.host, _describe(error)) from error
@@ -152,7 +158,8 @@ class Transport:
         try:
             response = await self._send_to(call, _address(scheme, call), authorization)
         except _connect_errors() as error:
-            if scheme == "http" or not is_loopback(call.host) or call.host in self._schemes:
+            settled = scheme == "http" or call.host in self._schemes
+            if settled or not is_loopback(call.host) or _is_distrust(error):
                 raise
             _log.debug("no TLS at %s (%s): trying without", call.host, type(error).__name__)
             scheme = "http"
@@ -211,6 +218,15 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _is_distrust(error: BaseException | None) -> bool:
+    """Tell whether a connection failed because of the server's certificate."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _connect_errors() -> tuple[type[Exception], ...]:

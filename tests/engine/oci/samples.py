@@ -33,7 +33,7 @@ def entry(name: str, data: bytes = b"", **fields: object) -> tuple[tarfile.TarIn
 
 def directory(name: str, **fields: object) -> tuple[tarfile.TarInfo, bytes]:
     """Return the entry of a directory."""
-    return entry(name, type=tarfile.DIRTYPE, **{"mode": 0o755, **fields})
+    return entry(name, b"", **{"type": tarfile.DIRTYPE, "mode": 0o755, **fields})
 
 
 def symlink(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:

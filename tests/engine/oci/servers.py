@@ -13,12 +13,12 @@ import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 USER = "ali"
 PASSWORD = "open sesame"
@@ -67,7 +67,7 @@ class RealRegistry:
 
 @dataclass(kw_only=True)
 class TokenServer:
-    """A running token server: `granted` are the scopes it gave, `posts` the ways tokens were asked by POST."""
+    """A running token server: `granted` are the scopes it gave, `posts` how often POST was used."""
 
     address: str
     certificate: Path
@@ -142,7 +142,7 @@ def forward(address: str, request: Request) -> Answer:
         headers={name: value for name, value in request.headers.items() if name != "host"},
     )
     try:
-        with urllib.request.urlopen(asked) as response:
+        with urllib.request.urlopen(asked) as response:  # noqa: S310 (http to ourselves)
             return Answer(status=response.status, headers=_kept(dict(response.headers)), body=response.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -151,7 +151,11 @@ def forward(address: str, request: Request) -> Answer:
 
 @contextmanager
 def real_registry(
-    root: Path, *, users: bool = False, tokens: TokenServer | None = None
+    root: Path,
+    *,
+    users: bool = False,
+    tokens: TokenServer | None = None,
+    certificate: tuple[Path, Path] | None = None,
 ) -> Iterator[RealRegistry]:
     """Run docker-registry on a free port with its storage below `root`."""
     root.mkdir(parents=True)
@@ -168,11 +172,14 @@ def real_registry(
             "rootcertbundle": str(tokens.certificate),
         }
         auth = {"auth": {"token": settings}}
+    http: dict[str, object] = {"addr": address, "secret": "tests"}
+    if certificate is not None:
+        http["tls"] = {"certificate": str(certificate[0]), "key": str(certificate[1])}
     config = {
         "version": "0.1",
         "log": {"level": "error"},
         "storage": {"filesystem": {"rootdirectory": str(root / "data")}, "delete": {"enabled": True}},
-        "http": {"addr": address, "secret": "tests"},
+        "http": http,
         **auth,
     }
     (root / "config.yml").write_text(json.dumps(config))  # JSON is YAML
@@ -188,17 +195,26 @@ def real_registry(
         process.wait(timeout=10)
 
 
+def make_certificate(root: Path) -> tuple[Path, Path]:
+    """Make a certificate for 127.0.0.1, signed by itself, and its key."""
+    certificate, key = root / "certificate.pem", root / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=tests"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-days", "2", "-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
 @contextmanager
 def token_server(root: Path, users: dict[str, str]) -> Iterator[TokenServer]:
     """Run a token server whose tokens are signed by a certificate made for it."""
     root.mkdir(parents=True)
-    key, certificate = root / "key.pem", root / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=tests", "-days", "2"]
-        + ["-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-    )
+    certificate, key = make_certificate(root)
     state = TokenServer(address="", certificate=certificate, key=key)
 
     def script(request: Request) -> Answer:

@@ -18,7 +18,7 @@ from pipeline.engine.oci.config import (
 )
 
 DIFF_ID = Digest("sha256:" + "1" * 64)
-FULL = ImageConfig(
+FULL = ImageConfig(  # noqa: S604 (a SHELL instruction, no subprocess)
     env=(("PATH", "/bin"), ("A", "b=c"), ("EMPTY", "")),
     entrypoint=("/entry",),
     cmd=(),
@@ -28,7 +28,13 @@ FULL = ImageConfig(
     exposed_ports=("53/udp", "80/tcp"),
     volumes=("/data", "/log"),
     stop_signal="SIGINT",
-    healthcheck=ops.Healthcheck(args=("curl -f /",), shell=True, interval_s=30, timeout_s=1.5, retries=3),
+    healthcheck=ops.Healthcheck(  # noqa: S604
+        args=("curl -f /",),
+        shell=True,
+        interval_s=30,
+        timeout_s=1.5,
+        retries=3,
+    ),
     shell=("/bin/bash", "-c"),
     on_build=("RUN x",),
 )
@@ -58,7 +64,7 @@ def test_an_empty_configuration_is_short_and_canonical() -> None:
 
 
 def test_a_configuration_as_docker_writes_it_is_read() -> None:
-    """Nulls count as not set, a repeated variable keeps its place and its last value, ports get a protocol."""
+    """Nulls count as not set, a repeated variable keeps its place and its last value, ports a protocol."""
     document = {
         "architecture": "arm64",
         "os": "linux",

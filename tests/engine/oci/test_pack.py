@@ -61,7 +61,7 @@ def test_a_layer_can_be_unpacked_to_the_same_tree(tmp_path: Path, compression: C
     source, target, blob = make(tmp_path / "source", "d/f"), tmp_path / "target", tmp_path / "blob"
     target.mkdir()
     os.chown(source / "d/f", 4_000_000_000, 70_000)
-    os.chmod(source / "d/f", 0o4750)
+    os.chmod(source / "d/f", 0o4750)  # noqa: S103
     os.link(source / "d/f", source / "a-link")
     os.symlink("x" * 300, source / "long-target")
     os.mkfifo(source / "pipe")
@@ -175,7 +175,7 @@ def test_changed_attributes_of_directories_and_of_the_root_are_changes(tmp_path:
     lower = make(tmp_path / "lower", "d/f")
     upper = make(tmp_path / "upper", "d/")
     os.chmod(upper / "d", 0o700)
-    os.chmod(upper, 0o1777)
+    os.chmod(upper, 0o1777)  # noqa: S103
 
     found = [(info.name, oct(info.mode)) for info in members(upper, [lower])]
 

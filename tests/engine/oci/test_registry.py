@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import httpx
 import pytest
 
 from pipeline.digest import Digest, digest_bytes
@@ -23,6 +24,7 @@ from pipeline.engine.oci.image import publish
 from pipeline.engine.oci.model import Descriptor
 from pipeline.engine.oci.reference import InvalidReference, parse_reference
 from pipeline.engine.oci.registry import Registry, RegistryLayers
+from pipeline.engine.oci.tokens import Challenge, TokenRefused, answer
 from tests.engine.oci.samples import directory, entry, image, put_layer
 from tests.engine.oci.servers import (
     IDENTITY_TOKEN,
@@ -34,11 +36,14 @@ from tests.engine.oci.servers import (
     TokenServer,
     forward,
     free_port,
+    make_certificate,
+    real_registry,
     serve,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from pipeline.engine.store import Store
 
@@ -365,7 +370,7 @@ async def test_a_busy_registry_is_asked_again(
     troubles += [Answer(drop=True)] * 2
 
     def script(request: Request) -> Answer:
-        if troubles and len(server.requests) % 2:
+        if troubles:
             return troubles.pop()
         return forward(open_registry.address, request)
 
@@ -457,6 +462,36 @@ async def test_what_is_no_image_is_refused(store: Store, body: bytes) -> None:
         async with client(store) as registry:
             with pytest.raises(ImagePullFailed, match="it is no image"):
                 await registry.resolve(f"{server.address}/app", AMD64)
+
+
+async def test_a_registry_with_tls_is_trusted_by_its_authority_only(
+    tmp_path: Path, store: Store, other_store: Store
+) -> None:
+    """Without the certificate nothing is sent, and not tried without TLS either."""
+    certificate, key = make_certificate(tmp_path)
+
+    with real_registry(tmp_path / "tls", certificate=(certificate, key)) as server:
+        address = f"{server.address}/app"
+        async with client(store, ca_file=certificate) as registry:
+            pushed = image(put_layer(store, entry("a", b"1")))
+            reference = await publish(registry, store, address, [pushed])
+            resolved = await registry.resolve(address, AMD64)
+        async with client(other_store) as registry:
+            with pytest.raises(RegistryUnreachable) as caught:
+                await registry.resolve(address, AMD64)
+
+    assert str(resolved.reference) == reference
+    assert str(caught.value) == f"cannot reach registry `{server.address}`: its certificate is not trusted"
+    assert caught.value.hint == "give the certificate of the authority that signed the registry's own"
+
+
+async def test_a_password_is_not_sent_to_a_token_server_without_tls() -> None:
+    """Unless the registry itself is spoken to without."""
+    challenge = Challenge(scheme="bearer", realm="http://tokens.example/token")
+
+    async with httpx.AsyncClient() as http:
+        with pytest.raises(TokenRefused, match="not reached over https, so no password is sent there"):
+            await answer(http, challenge, LOGIN, [], may_be_plain=False)
 
 
 # ---- mirrors and working offline ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -102,7 +103,7 @@ def test_all_kinds_of_entries_are_kept(tmp_path: Path) -> None:
 
 
 def test_times_and_attributes_are_kept_also_of_directories(tmp_path: Path) -> None:
-    """A directory's time is set after its entries are made; capabilities survive; overlay's own marks do not."""
+    """Directories' times are set after their entries; capabilities survive, overlay's marks do not."""
     capability = b"\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
     headers = {
         "SCHILY.xattr.security.capability": capability.decode("utf-8", "surrogateescape"),
@@ -116,6 +117,28 @@ def test_times_and_attributes_are_kept_also_of_directories(tmp_path: Path) -> No
     assert os.stat(upper / "d/f").st_mtime == 2000
     assert os.getxattr(upper / "d/f", "security.capability") == capability
     assert os.listxattr(upper / "d/f") == ["security.capability"]
+
+
+@pytest.mark.parametrize("form", ["gnu", "posix"])
+def test_layers_by_gnu_tar_are_read_sparse_files_too(tmp_path: Path, form: str) -> None:
+    """Holes come back as zeros; extended attributes and long names as they were."""
+    source, blob = tmp_path / "source", tmp_path / "layer.tar"
+    long_name = "n" * 120 + "/" + "m" * 200
+    (source / long_name).parent.mkdir(parents=True)
+    (source / long_name).write_text("deep")
+    with open(source / "sparse", "wb") as out:
+        out.write(b"begin")
+        out.seek(5_000_000)
+        out.write(b"end")
+    os.setxattr(source / "sparse", "user.note", b"x")
+    xattrs = ["--xattrs", "--xattrs-include=*"] if form == "posix" else []
+    command = ["tar", "-c", "-S", f"--format={form}", *xattrs, "-f", str(blob), "-C", str(source), "."]
+    subprocess.run(command, check=True)
+
+    upper = unpack(tmp_path, blob.read_bytes())
+
+    assert listing(upper) == listing(source)
+    assert os.listxattr(upper / "sparse") == (["user.note"] if form == "posix" else [])
 
 
 def test_removals_hide_what_is_below_and_only_that(store: Store) -> None:
