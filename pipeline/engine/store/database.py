@@ -98,7 +98,9 @@ class Database:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise StoreUnusable(self.path.parent, f"the index answers: {error}") from error
+            is_full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+            hint = "prune the store, or free space on its disk" if is_full else None
+            raise StoreUnusable(self.path.parent, f"the index answers: {error}", hint=hint) from error
         except sqlite3.DatabaseError as error:
             hint = "end the engines that use it: the next one sets the damaged index aside"
             raise StoreUnusable(self.path.parent, f"its index is damaged: {error}", hint=hint) from error
