@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.session.tables.container import CONFIGURATION
 from pipeline.session.tables.data import DATA
+from pipeline.session.tables.engine import BUILD, ENGINE, ENGINE_CACHE, ENGINE_CACHE_ENTRY_SET
 from pipeline.session.tables.execution import EXECUTION
 from pipeline.session.tables.files import DIRECTORY, FILE, pinned_directory, pinned_file
+from pipeline.session.tables.git import DIRECTORY_GIT, GIT_REF, GIT_REPOSITORY, QUERY_GIT
 from pipeline.session.tables.host import HOST
 from pipeline.session.tables.images import IMAGES
 from pipeline.session.tables.query import QUERY
@@ -23,12 +25,17 @@ if TYPE_CHECKING:
 TABLES: Final[Mapping[str, Table]] = {
     **DATA,
     "Container": {**CONFIGURATION, **EXECUTION, **CONTAINER_SECRETS, **IMAGES, **CONTAINER_UP},
-    "Directory": DIRECTORY,
+    "Directory": {**DIRECTORY, **DIRECTORY_GIT, **BUILD},
+    "Engine": ENGINE,
+    "EngineCache": ENGINE_CACHE,
+    "EngineCacheEntrySet": ENGINE_CACHE_ENTRY_SET,
     "EnvFile": ENV_FILE,
     "File": {**FILE, **FILE_TEXTS},
+    "GitRef": GIT_REF,
+    "GitRepository": GIT_REPOSITORY,
     "Host": {**HOST, **HOST_SERVICES},
     "JSONValue": JSON_VALUE,
-    "Query": {**QUERY, **QUERY_SECRETS, **QUERY_TEXTS},
+    "Query": {**QUERY, **QUERY_GIT, **QUERY_SECRETS, **QUERY_TEXTS},
     "Secret": SECRET,
     "Service": SERVICE,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine import ops
@@ -10,6 +9,7 @@ from pipeline.engine.files import File
 from pipeline.engine.sources.http import HttpRequest
 from pipeline.session.fields import Field
 from pipeline.session.tables.files import pin_by_content
+from pipeline.session.tables.git import reachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,12 +64,7 @@ async def http(scope: Scope, _: object, arguments: Mapping[str, Any]) -> File:
     header: Secret | None = arguments["authHeader"]
     service: ops.Service | None = arguments["experimentalServiceHost"]
     authorization = (await header.plaintext()).decode() if header is not None else ""
-    addresses: dict[str, str] = {}
-    async with AsyncExitStack() as stack:
-        if service is not None:
-            binding = ops.ServiceBinding(alias="", service=service)
-            bound = await stack.enter_async_context(scope.engine.services.bind((binding,)))
-            addresses = {name: address for address, name in bound.hosts}
+    async with reachable(scope, service) as addresses:
         fetched = await scope.engine.http.fetch(
             HttpRequest(
                 url=arguments["url"],
