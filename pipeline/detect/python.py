@@ -64,9 +64,8 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
     project = pyproject.get("project", {})
     poetry = pyproject.get("tool", {}).get("poetry", {})
     requirement_files = _requirement_files(files)
-    is_package = (
-        "build-system" in pyproject or bool(project) or bool(poetry.get("name")) or "setup.py" in names
-    )
+    has_backend = "build-system" in pyproject or "setup.py" in names
+    is_package = has_backend and poetry.get("package-mode") is not False
     test_files = [name for name in files if TEST_FILE.search(name)]
     return PythonProject(
         name=str(project.get("name") or poetry.get("name") or _setup_name(setup)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.report.junit import JUnitUnreadable, TestResults, add_results, parse_junit
+from pipeline.junit import JUnitUnreadable, TestResults, add_results, parse_junit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

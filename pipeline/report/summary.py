@@ -12,8 +12,8 @@ from pipeline.report.words import command_line, counted, duration, moment
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipeline.junit import TestResults
     from pipeline.report.evidence import Evidence
-    from pipeline.report.junit import TestResults
     from pipeline.report.record import RunRecord, StageRecord
 
 # A job summary on GitHub may have 1 MiB; over that its upload fails.

@@ -18,6 +18,7 @@ from pipeline.stages.containers import (
     take,
     with_env,
 )
+from pipeline.stages.files import keep_files
 from pipeline.stages.results import Deps, Source, Wheel
 
 BUILDER: Final = "/opt/build"
@@ -51,7 +52,7 @@ def keep_distributions(ctx: Context, folder: Path, name: str) -> Wheel:
     Raises:
         StageBroken: The command ended well but left no distribution.
     """
-    kept = {path.name: ctx.keep(path.name, path) for path in sorted(folder.iterdir()) if path.is_file()}
+    kept = keep_files(ctx, folder)
     wheels = [file for file in kept if file.endswith(".whl")]
     sdists = [file for file in kept if file.endswith((".tar.gz", ".zip"))]
     if not wheels and not sdists:

@@ -10,7 +10,7 @@ from pipeline.detect.python import PythonProject
 from pipeline.graph.context import CheckFailed, Context, Skip
 from pipeline.graph.outcome import Failure
 from pipeline.graph.stage import stage
-from pipeline.report.junit import TestResults, parse_junit
+from pipeline.junit import TestResults, parse_junit
 from pipeline.stages.containers import (
     SOURCE,
     StageBroken,
@@ -20,6 +20,7 @@ from pipeline.stages.containers import (
     take,
     with_env,
 )
+from pipeline.stages.files import keep_files
 from pipeline.stages.results import Deps, Source, TestReport
 
 if TYPE_CHECKING:
@@ -86,9 +87,7 @@ async def run_tests(ctx: Context, container: dagger.Container, argv: list[str]) 
     tail = (await ran.stdout() + await ran.stderr()).splitlines()[-TAIL_LINES:]
     with tempfile.TemporaryDirectory() as folder:
         await ran.directory(REPORTS).export(folder)
-        kept = {
-            path.name: ctx.keep(path.name, path) for path in sorted(Path(folder).iterdir()) if path.is_file()
-        }
+        kept = keep_files(ctx, Path(folder))
     results = parse_junit(ctx.path(kept["junit.xml"]).read_bytes()) if "junit.xml" in kept else None
     if code != 0:
         raise failure(argv, code, results, tail)

@@ -1,0 +1,123 @@
+"""What is read from a Python project's files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.detect.python import PythonProject, detect_python
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def detect(files: Mapping[str, str]) -> PythonProject:
+    found = detect_python(list(files), files.get)
+    assert found is not None
+    return found
+
+
+def test_a_listing_without_python_is_no_python_project() -> None:
+    assert detect_python(["README.md", "main.go"], lambda _: None) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "installer"),
+    [
+        pytest.param({"uv.lock": "", "requirements.txt": ""}, "uv", id="uv lock before requirements"),
+        pytest.param({"poetry.lock": ""}, "poetry", id="poetry"),
+        pytest.param({"pdm.lock": ""}, "pdm", id="pdm"),
+        pytest.param({"requirements.txt": "flask"}, "pip", id="requirements"),
+        pytest.param({"pyproject.toml": "[build-system]\nrequires = []"}, "metadata", id="metadata"),
+        pytest.param({"pyproject.toml": "[project]\nname = 'a'"}, "metadata", id="no backend"),
+        pytest.param({}, "none", id="scripts only"),
+    ],
+)
+def test_the_installer_follows_the_lock_file(files: dict[str, str], installer: str) -> None:
+    assert detect({"app.py": "", **files}).installer == installer
+
+
+def test_dependencies_of_the_test_groups_are_needed_too() -> None:
+    """Extras and groups called test or dev count, groups with what they include, the project itself not."""
+    pyproject = """
+[build-system]
+requires = ["hatchling"]
+[project]
+name = "thing"
+dependencies = ["httpx"]
+[project.optional-dependencies]
+test = ["pytest", "thing[extra]"]
+docs = ["sphinx"]
+[dependency-groups]
+dev = ["ruff", {include-group = "typing"}]
+typing = ["mypy", {include-group = "dev"}]
+"""
+
+    found = detect({"src/thing/__init__.py": "", "pyproject.toml": pyproject})
+
+    assert found.requirements == ("httpx", "pytest", "ruff", "mypy")
+    assert (found.test_extras, found.test_groups) == (("test",), ("dev",))
+    assert (found.is_package, found.has_dynamic_dependencies) == (True, False)
+
+
+def test_requirement_files_come_main_first_and_locks_instead_of_their_sources() -> None:
+    names = ["requirements-dev.txt", "requirements.lock", "requirements.txt", "requirements/docs.txt"]
+
+    found = detect({"app.py": "", **dict.fromkeys(names, "")})
+
+    assert found.requirement_files == ("requirements.lock", "requirements-dev.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param('[project]\nrequires-python = ">=3.10"', ">=3.10", id="standard"),
+        pytest.param('[tool.poetry.dependencies]\npython = "^3.9"', ">=3.9,<4", id="poetry caret"),
+        pytest.param('[tool.poetry.dependencies]\npython = "~3.9"', ">=3.9,<3.10", id="poetry tilde"),
+        pytest.param('[tool.poetry.dependencies]\npython = ">=3.9,<3.13"', ">=3.9,<3.13", id="poetry range"),
+        pytest.param("", "", id="nothing"),
+    ],
+)
+def test_the_python_requirement_is_given_in_the_standard_form(text: str, expected: str) -> None:
+    assert detect({"a.py": "", "pyproject.toml": text}).requires_python == expected
+
+
+def test_a_setup_py_project_is_a_package_whose_dependencies_only_a_build_knows() -> None:
+    setup = "setup(name='old', python_requires='>=3.8', extras_require={'test': ['pytest']})"
+
+    found = detect({"old/__init__.py": "", "setup.py": setup, "tests/test_old.py": "import pytest"})
+
+    assert (found.name, found.requires_python, found.test_extras) == ("old", ">=3.8", ("test",))
+    assert (found.is_package, found.has_dynamic_dependencies) == (True, True)
+    assert (found.has_tests, found.test_paths, found.packages) == (True, ("tests",), ("old",))
+
+
+def test_a_poetry_project_without_package_mode_is_no_package() -> None:
+    text = "[build-system]\nrequires = []\n[tool.poetry]\npackage-mode = false"
+
+    assert detect({"app.py": "", "pyproject.toml": text}).is_package is False
+
+
+def test_the_tools_a_project_configured_are_found_wherever_they_are_configured() -> None:
+    files = {
+        "app.py": "",
+        "pyproject.toml": "[tool.ruff.format]\nindent-width = 2\n[tool.mypy]\nfiles = ['app.py']",
+        ".pre-commit-config.yaml": "- id: black",
+        "tox.ini": "[flake8]",
+    }
+
+    found = detect(files)
+
+    assert found.tools == {"ruff", "ruff-format", "mypy", "black", "flake8"}
+    assert found.mypy_knows_files is True
+
+
+def test_a_version_from_tags_is_noticed() -> None:
+    text = "[build-system]\nrequires = ['setuptools', 'setuptools_scm[toml]>=8']"
+
+    assert detect({"a.py": "", "pyproject.toml": text}).version_from_git is True
+
+
+def test_a_damaged_pyproject_is_left_to_the_tools_that_need_it() -> None:
+    assert detect({"a.py": "", "pyproject.toml": "[["}).installer == "none"

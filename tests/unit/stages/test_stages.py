@@ -1,0 +1,153 @@
+"""What the stages decide before anything runs."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.config import load_config
+from pipeline.detect.python import PythonProject
+from pipeline.graph.context import CheckFailed
+from pipeline.graph.plan import Graph
+from pipeline.junit import BadTest, TestResults
+from pipeline.stages import default_stages
+from pipeline.stages.checkout import described_version
+from pipeline.stages.containers import StageBroken, untracked
+from pipeline.stages.deps import LOCAL_LINE
+from pipeline.stages.quality import Check, checks_of
+from pipeline.stages.unit import failure, line_rate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def git(root: Path, *argv: str) -> None:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.invalid")
+    subprocess.run(["git", *identity, *argv], cwd=root, check=True, capture_output=True)
+
+
+def write(root: Path, name: str, text: str = "") -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text)
+
+
+def names(root: Path) -> list[str]:
+    return [one.name for one in default_stages(root, load_config(root))]
+
+
+def test_stages_are_those_that_apply_to_the_project(tmp_path: Path) -> None:
+    """A package with a Dockerfile has all; the graph of them holds together."""
+    write(tmp_path, "pyproject.toml", "[build-system]\nrequires = []\n[project]\nname = 'a'")
+    write(tmp_path, "a/__init__.py")
+    write(tmp_path, "Dockerfile", "FROM scratch")
+
+    stages = default_stages(tmp_path, load_config(tmp_path))
+
+    expected = ["checkout", "deps", "build", "unit", "quality", "container_build"]
+    assert [one.name for one in stages] == expected
+    assert list(Graph(stages).order) == expected
+
+
+def test_a_project_of_scripts_has_no_build_and_no_image(tmp_path: Path) -> None:
+    write(tmp_path, "app.py")
+
+    assert names(tmp_path) == ["checkout", "deps", "unit", "quality"]
+
+
+def test_a_project_without_python_has_its_images_alone(tmp_path: Path) -> None:
+    write(tmp_path, "Dockerfile", "FROM scratch")
+
+    assert names(tmp_path) == ["checkout", "container_build"]
+
+
+def test_what_git_does_not_track_is_left_out_by_patterns_that_mean_just_that(tmp_path: Path) -> None:
+    """Folders are named once; characters of patterns are taken literally."""
+    git(tmp_path, "init", "-q")
+    write(tmp_path, "kept.py")
+    write(tmp_path, "build/a/b.txt")
+    write(tmp_path, "odd[1]*.txt")
+    git(tmp_path, "add", "kept.py")
+
+    assert untracked(tmp_path) == ["build", r"odd\[1\]\*.txt"]
+
+
+def test_outside_git_the_usual_litter_is_left_out(tmp_path: Path) -> None:
+    assert "**/node_modules" in untracked(tmp_path)
+
+
+def test_the_version_is_the_nearest_tag(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "one")
+
+    assert described_version(tmp_path) == ""
+
+    git(tmp_path, "tag", "v1.2.0")
+    assert described_version(tmp_path) == "1.2.0"
+
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "two")
+    assert described_version(tmp_path) == "1.2.0.post1"
+
+
+@pytest.mark.parametrize("line", ["-e .", "-e .[test]", ".", "file:.", "--editable=.  # us"])
+def test_a_requirement_that_is_the_project_itself_is_noticed(line: str) -> None:
+    assert LOCAL_LINE.match(line)
+
+
+@pytest.mark.parametrize("line", ["flask", "-e ../other", "./wheels/x.whl", "-r other.txt"])
+def test_other_requirements_are_left_alone(line: str) -> None:
+    assert not LOCAL_LINE.match(line)
+
+
+def test_without_configuration_only_what_is_wrong_in_any_code_is_checked() -> None:
+    assert checks_of(PythonProject(), ()) == [
+        Check(
+            name="ruff",
+            argv=("ruff", "check", "--isolated", "--select", "E9,F63,F7,F82", "."),
+            package="ruff",
+        )
+    ]
+
+
+def test_configured_tools_are_run_as_configured() -> None:
+    project = PythonProject(tools=frozenset({"ruff", "black", "mypy"}), packages=("shop",))
+
+    assert [check.argv for check in checks_of(project, ())] == [
+        ("ruff", "check", "."),
+        ("black", "--check", "."),
+        ("mypy", "shop"),
+    ]
+
+
+def results(*bad: BadTest) -> TestResults:
+    return TestResults(tests=9, failures=len(bad), errors=0, skipped=0, duration_s=1.0, bad=bad)
+
+
+BAD = BadTest(
+    name="test_a", suite="tests.test_x", file="tests/test_x.py", line=7, is_error=False, message="no", text=""
+)
+
+
+def test_a_failed_test_is_told_with_its_name_line_and_message() -> None:
+    error = failure(["pytest"], 1, results(BAD), ["last line"])
+
+    assert isinstance(error, CheckFailed)
+    assert error.failure.message == "1 of 9 tests failed; first: tests/test_x.py::test_a (line 7): no"
+    assert (error.failure.exit_code, error.failure.tail) == (1, ("last line",))
+
+
+def test_no_collected_tests_are_a_failure_and_never_a_success() -> None:
+    error = failure(["pytest"], 5, results(), [])
+
+    assert isinstance(error, CheckFailed)
+    assert str(error) == "no tests were collected, although the project has test files"
+
+
+def test_a_runner_that_leaves_no_report_is_an_error_not_a_failed_test() -> None:
+    assert isinstance(failure(["pytest"], 4, None, ["usage"]), StageBroken)
+
+
+def test_the_line_rate_is_read_from_cobertura() -> None:
+    assert line_rate(b'<coverage line-rate="0.75"/>') == 0.75
+    assert line_rate(b"<coverage/>") is None
