@@ -17,6 +17,7 @@ import anyio
 
 from pipeline.digest import Digest, digest_text
 from pipeline.engine import edit, ops
+from pipeline.engine.direct import apply_to_draft
 from pipeline.engine.events import ExecEvent, current_span
 from pipeline.engine.oci.image import add_layer
 from pipeline.engine.store import StoredResult
@@ -128,8 +129,12 @@ class Solver:
             key = ops.Edit(base=ops.Pinned(content=base.identity), action=action).digest
             if found := self._alias(node.digest, key):
                 return found
-            snapshot = await self._draft(
-                base, key, lambda root: edit.apply(node.action, root, lambda tree: views[tree.digest])
+            snapshot = await self._commit_draft(
+                base,
+                key,
+                lambda draft: apply_to_draft(
+                    node.action, self.store.snapshots, draft, lambda tree: views[tree.digest]
+                ),
             )
         self._save(node.digest, key, {"": snapshot})
         return snapshot
@@ -143,8 +148,8 @@ class Solver:
         if found := self._alias(node.digest, key):
             return found
         async with self._views([lower, upper]) as (below, above):
-            snapshot = await self._draft(
-                self.store.snapshots.empty, key, lambda root: edit.difference(below, above, root)
+            snapshot = await self._commit_draft(
+                self.store.snapshots.empty, key, lambda draft: edit.difference(below, above, draft.upper)
             )
         self._save(node.digest, key, {"": snapshot})
         return snapshot
@@ -182,21 +187,22 @@ class Solver:
         self._save(chain_id, chain_id, {"": snapshot})
         return snapshot
 
-    async def _draft(self, base: Snapshot, identity: Digest, fill: Callable[[Path], None]) -> Snapshot:
-        """Make a snapshot over `base` by filling its merged, writable view in a thread."""
+    async def _commit_draft(
+        self, base: Snapshot, identity: Digest, fill: Callable[[Draft], None]
+    ) -> Snapshot:
+        """Make a snapshot over `base` by filling a draft, in a thread."""
         snapshots = self.store.snapshots
-        draft = snapshots.prepare(base)
 
-        def work() -> None:
-            with snapshots.writable(draft) as root:
-                fill(root)
+        def work() -> Snapshot:
+            draft = snapshots.prepare(base)
+            try:
+                fill(draft)
+                return snapshots.commit(draft, identity=identity)
+            except BaseException:
+                snapshots.discard(draft)
+                raise
 
-        try:
-            await _in_thread(work)
-            return snapshots.commit(draft, identity=identity)
-        except BaseException:
-            snapshots.discard(draft)
-            raise
+        return await _in_thread(work)
 
     @contextlib.asynccontextmanager
     async def _views(self, snapshots: Iterable[Snapshot]) -> Any:
@@ -245,7 +251,7 @@ class Solver:
             return found
         async with self._exec_slots:
             outcome = await self._executor(node, inputs)
-        result = self._commit(outcome, key)
+        result = await _in_thread(lambda: self._commit(outcome, key))
         for each in {node.digest, key}:
             self.store.index.save_result(each, _stored(result))
         return result
@@ -360,9 +366,6 @@ async def _by_content(
         return ops.Pinned(content=snapshots[tree.digest].identity)
 
     if isinstance(action, ops.Copy):
-        whole = action.kind == "contents" and action.source_path == "/" and action.filters == ops.Filters()
-        if whole:
-            return replace(action, source=pinned(action.source))
         selected = await asyncio.to_thread(edit.selection_digest, action, views[action.source.digest])
         name = action.name if action.into else ""
         return replace(
