@@ -96,8 +96,8 @@ def fake_context(
     """A context for calling a stage by itself.
 
     Args:
-        folder: An empty folder, such as pytest's `tmp_path`: kept files go there; also the project's root when
-            `root` is not given.
+        folder: An empty folder, such as pytest's `tmp_path`: kept files go there; also the project's root
+            when `root` is not given.
         files: What `input_files()` answers.
         secrets: Values by name; all of them count as declared.
         client: What `dagger()` answers; without one, asking raises `NoEngine`.

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
 
 class Standing(Enum):
@@ -61,19 +61,27 @@ def decide(
     waiting stage is skipped on account of the first BAD one (or of the one it waited for), and those
     running are left to finish.
     """
-    bad = {name for name, standing in done.items() if standing is Standing.BAD}
+    lacking = {name for name, standing in done.items() if standing is not Standing.GOOD}
+    bad = {name for name in lacking if done[name] is Standing.BAD}
     if bad and not keep_going:
         first = next(name for name in done if name in bad)
         return Decision(skip={name: _culprit(wait, done) or first for name, wait in waiting.items()})
-    lacking = bad | {name for name, standing in done.items() if standing is Standing.TOLERATED}
-    skip = {}
-    ready = []
+    decision = Decision()
+    settled = done.keys()
+    free = slots - sum(min(wait.weight, slots) for wait in running.values())
+    taken: set[str | None] = {wait.exclusive for wait in running.values()}
     for name, wait in waiting.items():
+        if free <= 0 and not lacking:
+            break  # only an optimisation: what follows could neither start nor be skipped
         if lacking and (wait.needs & lacking or wait.after & bad):
-            skip[name] = _culprit(wait, done) or ""
-        elif wait.needs <= done.keys() and wait.after <= done.keys():
-            ready.append(name)
-    return Decision(start=_fitting(ready, waiting, running.values(), slots), skip=skip)
+            decision.skip[name] = _culprit(wait, done) or ""
+        elif wait.needs <= settled and wait.after <= settled:
+            weight = min(wait.weight, slots)
+            if weight <= free and (wait.exclusive is None or wait.exclusive not in taken):
+                decision.start.append(name)
+                free -= weight
+                taken.add(wait.exclusive)
+    return decision
 
 
 def _culprit(wait: Wait, done: Mapping[str, Standing]) -> str | None:
@@ -81,21 +89,3 @@ def _culprit(wait: Wait, done: Mapping[str, Standing]) -> str | None:
     bad = [name for name in wait.needs | wait.after if done.get(name) is Standing.BAD]
     lacking = [name for name in wait.needs if done.get(name) is Standing.TOLERATED]
     return min(bad or lacking, default=None)
-
-
-def _fitting(
-    ready: list[str], waiting: Mapping[str, Wait], running: Collection[Wait], slots: int
-) -> list[str]:
-    free = slots - sum(min(wait.weight, slots) for wait in running)
-    taken = {wait.exclusive for wait in running if wait.exclusive is not None}
-    start = []
-    for name in ready:
-        if free <= 0:
-            break
-        wait = waiting[name]
-        if min(wait.weight, slots) <= free and wait.exclusive not in taken:
-            start.append(name)
-            free -= min(wait.weight, slots)
-            if wait.exclusive is not None:
-                taken.add(wait.exclusive)
-    return start

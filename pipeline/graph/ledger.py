@@ -84,7 +84,7 @@ class Ledger:
         """The event of a stage that ends now, noted."""
         live = self.live.get(name)
         now = time.time()
-        event = StageFinished(
+        ended = StageFinished(
             at=now,
             stage=name,
             outcome=outcome,
@@ -93,6 +93,7 @@ class Ledger:
             attempts=live.attempts if live else 0,
             **more,
         )
+        event = self.scrubber.value(ended)
         self.finished.pop(name, None)
         self.finished[name] = event
         return event

@@ -87,7 +87,7 @@ class Performer:
         self.has_stored = False
 
     async def conclude(self, name: str) -> StageFinished:
-        """Take a stage from the cache, or run it; what goes wrong beside the function is an error of the stage.
+        """Take a stage from the cache, or run it; what goes wrong beside its function is its error too.
 
         Raises:
             FolderBroken: The run folder cannot be written.

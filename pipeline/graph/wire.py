@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from pipeline.errors import PipelineError
@@ -59,11 +60,19 @@ def event_from_line(line: str) -> events.Event:
 
 def plain(value: Any) -> Any:
     """A dataclass of plain values as JSON can hold it."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+    if value is None or type(value) in (str, int, float, bool):
+        return value
     if isinstance(value, (tuple, list)):
         return [plain(item) for item in value]
-    return str(value) if isinstance(value, Outcome) else value
+    names = _field_names(type(value))  # type: ignore[arg-type]  # every class is hashable
+    if names:
+        return {name: plain(getattr(value, name)) for name in names}
+    return str(value) if isinstance(value, str) else value
+
+
+@lru_cache(maxsize=64)
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(kind)) if is_dataclass(kind) else ()
 
 
 def failure_from_plain(data: dict[str, Any]) -> Failure:
