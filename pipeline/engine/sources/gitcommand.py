@@ -43,7 +43,7 @@ _MISSING: Final = re.compile(
     r"[Rr]epository .*not found|does not appear to be a git repository|repository not exported"
     r"|not a git repository|does not exist|error: 404",
 )
-_SCP: Final = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9._-]+:(?!/?/)(?!\d+/).+")
+_SCP: Final = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9._-]+:(?!:|//)(?!\d+/).+")
 
 
 class GitFailed(EngineError):

@@ -1,0 +1,354 @@
+"""Recipes: which image has one, what it says, and building them from Debian's packages."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.engine.recipes.archive import MirrorSettings, NoKeyring, find_archive
+from pipeline.engine.recipes.build import BuiltRecipe, RecipeFailed, SuiteNotVerified, build, mmdebstrap_argv
+from pipeline.engine.recipes.recipe import (
+    BadPythonRequirement,
+    Recipe,
+    find_recipe,
+    python_image_for,
+    why_no_recipe,
+)
+from pipeline.engine.recipes.tidy import Package, cached_name, parse_packages, tidy
+from tests.engine.sources_helpers import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipeline.engine.store import Store
+
+
+@pytest.mark.parametrize(
+    ("reference", "name", "suite", "note"),
+    [
+        ("debian:bookworm-slim", "debian bookworm", "bookworm", "Debian bookworm from its packages of today, not the registry's image"),
+        ("docker.io/library/debian", "debian trixie", "trixie", "Debian trixie from its packages of today, not the registry's image"),
+        ("debian:stable-slim", "debian trixie", "trixie", "Debian trixie from its packages of today, not the registry's image"),
+        ("debian:11.9", "debian bullseye", "bullseye", "Debian bullseye from its packages of today, not the registry's image"),
+        ("python:3.11-slim", "python 3.11", "bookworm", "python 3.11.2 from Debian bookworm"),
+        ("python:3.13-slim", "python 3.13", "trixie", "python 3.13.5 from Debian trixie"),
+        ("python:3.9", "python 3.9", "bullseye", "python 3.9.2 from Debian bullseye"),
+        ("python:3-slim", "python 3.13", "trixie", "python 3.13.5 from Debian trixie"),
+        ("python:slim-bookworm", "python 3.13", "trixie", "python 3.13.5 from Debian trixie"),
+        ("python:3.12-slim", "python 3.13", "trixie", "python 3.13.5, not the 3.12 asked for, from Debian trixie"),
+        ("python:3.10.4-slim-bookworm", "python 3.11", "bookworm", "python 3.11.2, not the 3.10.4 asked for, from Debian bookworm"),
+        ("node:18-slim", "node 18", "bookworm", "node 18.20.4 from Debian bookworm"),
+        ("node:16", "node 18", "bookworm", "node 18.20.4, not the 16 asked for, from Debian bookworm"),
+        ("node:lts-slim", "node 20", "trixie", "node 20.19.2 from Debian trixie"),
+    ],
+)  # fmt: skip
+def test_an_official_image_has_a_stand_in_that_says_what_it_is(
+    reference: str, name: str, suite: str, note: str
+) -> None:
+    recipe = find_recipe(reference)
+
+    assert recipe is not None
+    assert (recipe.name, recipe.suite, recipe.note) == (name, suite, note)
+    assert why_no_recipe(reference) == ""
+
+
+@pytest.mark.parametrize(
+    ("reference", "reason"),
+    [
+        ("ubuntu:24.04", "recipes exist for the official debian, python and node images alone"),
+        ("ghcr.io/acme/python:3.11", "recipes exist for the official debian, python and node images alone"),
+        ("python:3.11-alpine", "recipes are Debian, not alpine"),
+        ("python:3.14-slim", "no Debian release can stand in for python 3.14 (the newest carries 3.13.5)"),
+        ("python:2.7", "no Debian release can stand in for python 2.7 (the newest carries 3.13.5)"),
+        ("node:22", "no Debian release can stand in for node 22 (the newest carries 20.19.2)"),
+        ("debian:sid", "no recipe knows the Debian release `sid`"),
+        ("python:rc-slim", "no recipe knows the version `rc`"),
+        ("debian@sha256:" + "0" * 64, "it is pinned by digest, which only the registry's own image has"),
+    ],
+)
+def test_an_image_without_a_stand_in_says_why(reference: str, reason: str) -> None:
+    assert find_recipe(reference) is None
+    assert why_no_recipe(reference) == reason
+
+
+def test_the_digest_of_a_recipe_changes_with_what_it_is_made_of() -> None:
+    slim, full = find_recipe("python:3.11-slim"), find_recipe("python:3.11")
+    assert slim is not None
+    assert full is not None
+
+    assert slim.digest == replace(slim, note="said differently").digest
+    assert slim.digest != full.digest
+    assert slim.digest != replace(slim, packages=(*slim.packages, "git")).digest
+    assert set(slim.packages) < set(full.packages)
+
+
+@pytest.mark.parametrize(
+    ("requires_python", "image"),
+    [
+        ("", "python:3.13-slim"),
+        (">=3.8", "python:3.13-slim"),
+        (">=3.9,<3.13", "python:3.11-slim"),
+        ("<3.10", "python:3.9-slim"),
+        ("~=3.11", "python:3.13-slim"),
+        ("~=3.11.0", "python:3.11-slim"),
+        ("==3.12.*", "python:3.12-slim"),
+        (">=3.11.4,<3.12", "python:3.11-slim"),
+        (">=3.14", "python:3.14-slim"),
+    ],
+)
+def test_a_requires_python_picks_the_newest_image_that_satisfies_it(requires_python: str, image: str) -> None:
+    """Those that a recipe can stand in for go first."""
+    assert python_image_for(requires_python) == image
+
+
+@pytest.mark.parametrize(
+    ("requires_python", "reason"),
+    [("three", "it is not a version specifier"), (">=4", "no Python from 3.7 to 3.14 satisfies it")],
+)
+def test_a_requires_python_that_nothing_satisfies_is_an_error(requires_python: str, reason: str) -> None:
+    with pytest.raises(BadPythonRequirement) as caught:
+        python_image_for(requires_python)
+
+    assert str(caught.value) == f"cannot pick a Python for `requires-python = '{requires_python}'`: {reason}"
+
+
+def test_the_machines_apt_sources_name_the_mirrors(tmp_path: Path) -> None:
+    keyring = tmp_path / "keys.gpg"
+    keyring.write_bytes(b"")
+    folder = tmp_path / "etc/apt/sources.list.d"
+    folder.mkdir(parents=True)
+    (folder / "a.sources").write_text(
+        "# a comment\nTypes: deb\nURIs: https://mirror.example/debian/\nSuites: bookworm bookworm-updates\n"
+        f"Components: main\nSigned-By: {keyring}\n\n"
+        "Enabled: no\nTypes: deb\nURIs: https://off.example/debian\nSuites: trixie\n"
+    )
+    (folder / "b.list").write_text(
+        "# deb http://commented.example/debian bookworm main\n"
+        "deb https://other.example/tools stable-tools main\n"
+        "deb [arch=amd64] https://mirror.example/security bookworm-security main\n"
+    )
+
+    archive = find_archive(MirrorSettings(), root=tmp_path)
+
+    assert (archive.main, archive.security, archive.keyring) == (
+        "https://mirror.example/debian", "https://mirror.example/security", keyring,
+    )  # fmt: skip
+    assert archive.sources("trixie") == (
+        f"deb [signed-by={keyring}] https://mirror.example/debian trixie main\n"
+        f"deb [signed-by={keyring}] https://mirror.example/debian trixie-updates main\n"
+        f"deb [signed-by={keyring}] https://mirror.example/security trixie-security main\n"
+    )
+
+
+def test_settings_win_over_the_machine_and_a_missing_keyring_is_an_error(tmp_path: Path) -> None:
+    keyring = tmp_path / "keys.gpg"
+
+    with pytest.raises(NoKeyring) as caught:
+        find_archive(MirrorSettings(keyring=os.fspath(keyring)), root=tmp_path)
+    keyring.write_bytes(b"")
+    archive = find_archive(MirrorSettings(main="http://m/debian", keyring=os.fspath(keyring)), root=tmp_path)
+
+    assert str(caught.value) == f"cannot verify Debian packages: the keyring `{keyring}` does not exist"
+    assert caught.value.hint == "apt-get install debian-archive-keyring"
+    assert (archive.main, archive.security) == ("http://m/debian", "")
+
+
+def test_the_command_names_suite_packages_and_sources() -> None:
+    recipe = find_recipe("node:18-slim")
+    assert recipe is not None
+
+    argv = mmdebstrap_argv(recipe, Path("/w"), Path("/kept debs"))
+
+    assert argv[0] == "mmdebstrap"
+    assert argv[-3:] == ["bookworm", "/w/root.tar", "/w/sources.list"]
+    assert "--include=ca-certificates,nodejs,npm" in argv
+    assert "--setup-hook=sync-in '/kept debs' /var/cache/apt/archives" in argv
+
+
+def test_tidying_bounds_times_and_drops_what_differs_between_builds(tmp_path: Path) -> None:
+    def tar(path: Path, when: int) -> Path:
+        with tarfile.open(path, "w") as archive:
+            for name, text in [
+                ("./etc/keep", "k"), ("./etc/hostname", f"{when}"), ("./var/log/dpkg.log", f"{when}"),
+                ("./dev/null", ""), ("./var/cache/apt/pkgcache.bin", f"{when}"),
+                ("./var/lib/dpkg/status", "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1:2\n"),
+                ("./.available-packages", "Package: a\nArchitecture: all\nVersion: 1:2\nSHA256: abc\n"),
+            ]:  # fmt: skip
+                member = tarfile.TarInfo(name)
+                member.size, member.mtime, member.uname = len(text), when, f"user{when}"
+                archive.addfile(member, io.BytesIO(text.encode()))
+        return path
+
+    one, two = io.BytesIO(), io.BytesIO()
+    tidied = tidy(tar(tmp_path / "1", 2_000_000_000), one.write, epoch_s=1_700_000_000)
+    again = tidy(tar(tmp_path / "2", 2_100_000_000), two.write, epoch_s=1_700_000_000)
+
+    assert one.getvalue() == two.getvalue()
+    assert tidied == again
+    assert tidied.size_bytes == len(one.getvalue())
+    assert tidied.packages == (Package(name="a", version="1:2", architecture="all", sha256="abc"),)
+    one.seek(0)
+    with tarfile.open(fileobj=one) as archive:
+        assert {member.name: member.mtime for member in archive} == {
+            "etc/keep": 1_700_000_000, "var/lib/dpkg/status": 1_700_000_000,
+        }  # fmt: skip
+
+
+def test_only_installed_packages_count() -> None:
+    status = (
+        "Package: b\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n"
+        "Package: gone\nStatus: deinstall ok config-files\nArchitecture: amd64\nVersion: 1\n\n"
+        "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 2:3-1\n"
+    )
+
+    packages = parse_packages(status)
+
+    assert [cached_name(package) for package in packages] == ["a_2%3a3-1_all.deb", "b_1_amd64.deb"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(tmp_path / "store") as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def recipe_cache() -> Path:
+    """Keep packages between runs of the tests, so that the archive is asked for little."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "pipeline-tests/recipes"
+
+
+def recipe_for(reference: str) -> Recipe:
+    recipe = find_recipe(reference)
+    assert recipe is not None
+    return recipe
+
+
+@pytest.mark.anyio
+@pytest.mark.root
+class TestBuild:
+    """With mmdebstrap and a real archive."""
+
+    async def test_a_missing_mmdebstrap_is_said_with_its_package(
+        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", os.fspath(tmp_path))
+
+        with pytest.raises(RecipeFailed) as caught:
+            await build(recipe_for("debian:bookworm-slim"), store, tmp_path / "cache")
+
+        assert str(caught.value) == "cannot build the stand-in `debian bookworm`: mmdebstrap is not installed"
+        assert caught.value.hint == "apt-get install mmdebstrap"
+
+    async def test_a_mirror_that_cannot_be_reached_is_said(self, store: Store, tmp_path: Path) -> None:
+        settings = MirrorSettings(main="http://127.0.0.1:9/debian")
+
+        with pytest.raises(RecipeFailed) as caught:
+            await build(recipe_for("debian:bookworm-slim"), store, tmp_path / "c", mirror_settings=settings)
+
+        assert str(caught.value) == (
+            "cannot build the stand-in `debian bookworm`: "
+            "the package mirror `http://127.0.0.1:9/debian` cannot be reached"
+        )
+        assert caught.value.hint == "check the network and the machine's apt sources"
+
+    @pytest.mark.slow
+    async def test_a_suite_that_no_key_vouches_for_is_refused(self, store: Store, tmp_path: Path) -> None:
+        keyring = tmp_path / "none.gpg"
+        subprocess.run(
+            ["gpg", "--homedir", os.fspath(tmp_path), "--batch", "--no-default-keyring", "--keyring",
+             os.fspath(keyring), "--import"],
+            input=b"", check=False, capture_output=True,
+        )  # fmt: skip
+        keyring.touch()
+        settings = MirrorSettings(keyring=os.fspath(keyring))
+
+        with pytest.raises(SuiteNotVerified) as caught:
+            await build(recipe_for("debian:bookworm-slim"), store, tmp_path / "c", mirror_settings=settings)
+
+        assert str(caught.value) == (
+            f"cannot build the stand-in `debian bookworm`: no key in `{keyring}` vouches for Debian bookworm"
+        )
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(600)
+    async def test_two_builds_are_equal_and_the_second_is_found(
+        self, store: Store, tmp_path: Path, recipe_cache: Path
+    ) -> None:
+        recipe = recipe_for("debian:bookworm-slim")
+
+        first = await build(recipe, store, recipe_cache, refresh=True)
+        found = await build(recipe, store, recipe_cache)
+        again = await build(recipe, store, recipe_cache, refresh=True)
+
+        assert first == found == again
+        assert {"base-files", "apt", "dpkg"} <= {package.name for package in first.packages}
+        assert all(package.sha256 for package in first.packages)
+        root = unpacked(first, tmp_path / "root")
+        assert inside(root, "cat", "/etc/debian_version").startswith("12.")
+        assert not (root / "etc/hostname").exists()
+        assert "deb.debian.org" in (root / "etc/apt/sources.list.d/debian.sources").read_text()
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(600)
+    async def test_python_is_where_the_official_image_has_it(
+        self, store: Store, tmp_path: Path, recipe_cache: Path
+    ) -> None:
+        built = await build(recipe_for("python:3.11-slim"), store, recipe_cache)
+
+        root = unpacked(built, tmp_path / "root")
+        assert inside(root, "python3", "--version").startswith("Python 3.11.")
+        assert inside(root, "/usr/local/bin/python", "--version") == inside(root, "python3.11", "--version")
+        assert inside(root, "pip", "--version").endswith("(python 3.11)\n")
+        assert inside(root, "python", "-m", "venv", "--without-pip", "/v") == ""
+        assert not list(root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"))
+        assert list(root.glob("usr/include/python3*/Python.h"))
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(600)
+    async def test_node_has_npm_and_its_user(self, store: Store, tmp_path: Path, recipe_cache: Path) -> None:
+        built = await build(recipe_for("node:18-slim"), store, recipe_cache)
+
+        root = unpacked(built, tmp_path / "root")
+        assert inside(root, "node", "--version").startswith("v18.")
+        assert inside(root, "npm", "--version").strip()
+        assert inside(root, "docker-entrypoint.sh", "--version").startswith("v18.")
+        assert inside(root, "id", "node") == "uid=1000(node) gid=1000(node) groups=1000(node)\n"
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(600)
+    async def test_a_damaged_kept_package_is_refused_and_removed(
+        self, store: Store, tmp_path: Path, recipe_cache: Path
+    ) -> None:
+        """The size is as it was, so that only the digest tells."""
+        cache = tmp_path / "cache"
+        (cache / "debs").mkdir(parents=True)
+        await build(recipe_for("debian:bookworm-slim"), store, recipe_cache)
+        for kept in (recipe_cache / "debs").glob("tzdata_*.deb"):
+            data = bytearray(kept.read_bytes())
+            data[-1] ^= 0xFF
+            (cache / "debs" / kept.name).write_bytes(data)
+
+        with pytest.raises(RecipeFailed, match="the kept package `tzdata_|mmdebstrap ended with"):
+            await build(recipe_for("debian:bookworm-slim"), store, cache)
+
+
+def unpacked(built: BuiltRecipe, root: Path) -> Path:
+    with tarfile.open(built.layer) as archive:
+        archive.extractall(root, filter="fully_trusted", numeric_owner=True)
+    return root
+
+
+def inside(root: Path, *argv: str) -> str:
+    """Run a command in the tree, with the environment of its image."""
+    env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    done = subprocess.run(["chroot", root, *argv], env=env, check=True, capture_output=True, text=True)
+    return done.stdout
