@@ -5,11 +5,8 @@ Every byte that is taken is compared with the digest that names it.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import anyio
 
@@ -19,26 +16,23 @@ from pipeline.engine.oci.config import InvalidImage, parse_image
 from pipeline.engine.oci.credentials import Credentials
 from pipeline.engine.oci.errors import (
     ImagePullFailed,
-    ImagePushFailed,
-    PlatformNotOffered,
     RegistryOffline,
     RegistryUnreachable,
 )
+from pipeline.engine.oci.manifests import choose_manifest, media_type_of, parse_document
 from pipeline.engine.oci.model import (
-    DOCKER_MANIFEST,
     INDEXES,
     MANIFESTS,
-    OCI_MANIFEST,
     Descriptor,
     ResolvedImage,
     parse_descriptor,
 )
-from pipeline.engine.oci.platform import find_best
+from pipeline.engine.oci.push import ORIGIN_NOTES, Uploader, push_failed
 from pipeline.engine.oci.reference import parse_reference
-from pipeline.engine.oci.transport import Call, CallFailed, Transport
+from pipeline.engine.oci.transport import Call, CallFailed, Place, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     import httpx
@@ -51,27 +45,8 @@ _log = logging.getLogger(__name__)
 
 _DOCUMENT_LIMIT_BYTES: Final = 8 << 20
 _PARALLEL: Final = 4
-_UPLOAD_ATTEMPTS: Final = 4
-_UPLOAD_BYTES: Final = 1 << 20
 _ACCEPT: Final = ", ".join(sorted(MANIFESTS | INDEXES))
 _TAG_NOTES: Final = "tag"
-_ORIGIN_NOTES: Final = "blob-origin"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """A repository at one server: the registry itself, or a mirror of it."""
-
-    host: str
-    name: str
-
-    @property
-    def pull_scope(self) -> str:
-        return f"repository:{self.name}:pull"
-
-    @property
-    def push_scope(self) -> str:
-        return f"repository:{self.name}:pull,push"
 
 
 class Registry:
@@ -108,6 +83,7 @@ class Registry:
         self._transport = Transport(
             self.credentials, plain_http=plain_http, ca_file=ca_file, backoff_s=backoff_s
         )
+        self._uploader = Uploader(transport=self._transport, store=store)
         self._slots = anyio.CapacityLimiter(_PARALLEL)
         self._locks: dict[Digest, anyio.Lock] = {}
 
@@ -152,18 +128,18 @@ class Registry:
             async with self._slots:
                 await self._from_any(reference, lambda place: self._download(reference, place, descriptor))
             origin = f"{reference.host} {descriptor.digest}"
-            self._store.index.save_note(_ORIGIN_NOTES, origin, reference.name)
+            self._store.index.save_note(ORIGIN_NOTES, origin, reference.name)
             return self._store.blobs.path(descriptor.digest)
 
     async def _resolve_document(
         self, ref: Reference, platform: str, digest: Digest, data: bytes
     ) -> ResolvedImage:
-        document = _parse_document(data)
-        if _media_type(document) in INDEXES:
-            chosen = _choose(ref, platform, document)
+        document = parse_document(data)
+        if media_type_of(document) in INDEXES:
+            chosen = choose_manifest(ref, platform, document)
             digest, data = await self._manifest_by_digest(ref, chosen.digest)
-            document = _parse_document(data)
-        media_type = _media_type(document)
+            document = parse_document(data)
+        media_type = media_type_of(document)
         if media_type not in MANIFESTS:
             raise InvalidImage(f"manifests of type `{media_type}` are not supported")
         config = parse_descriptor(document.get("config"))
@@ -189,10 +165,26 @@ class Registry:
             if known is None:
                 raise RegistryOffline(str(ref))
             return await self._manifest_by_digest(ref, Digest(known))
+        if (known := await self._find_unchanged(ref)) is not None:
+            return known, self._store.blobs.read(known)
         data = await self._from_any(ref, lambda place: self._get_manifest(place, ref.tag))
         digest = self._store.blobs.put_bytes(data)
         self._store.index.save_note(_TAG_NOTES, str(ref), digest)
         return digest, data
+
+    async def _find_unchanged(self, ref: Reference) -> Digest | None:
+        """Ask whether a tag still leads to what we have; registries do not count that as a pull."""
+        known = self._store.index.find_note(_TAG_NOTES, str(ref))
+        if known is None or not self._store.blobs.has(Digest(known)):
+            return None
+        try:
+            response = await self._from_any(ref, lambda place: self._ask_manifest(place, "HEAD", ref.tag))
+        except ImagePullFailed as error:
+            if error.status in {400, 405, 501}:
+                return None  # it does not know this way to ask
+            raise
+        await response.aclose()
+        return Digest(known) if response.headers.get("Docker-Content-Digest") == known else None
 
     async def _manifest_by_digest(self, ref: Reference, digest: Digest) -> tuple[Digest, bytes]:
         if self._store.blobs.has(digest):
@@ -202,22 +194,27 @@ class Registry:
         self._check_digest(ref, digest, data)
         return self._store.blobs.put_bytes(data), data
 
-    async def _get_manifest(self, place: _Place, target: str) -> bytes:
-        response = await self._transport.send(
+    async def _get_manifest(self, place: Place, target: str) -> bytes:
+        response = await self._ask_manifest(place, "GET", target)
+        data = await _read_document(response, place.host)
+        told = response.headers.get("Docker-Content-Digest", "")
+        if told.startswith("sha256:") and told != digest_bytes(data):
+            raise CallFailed("its manifest does not have the digest that the registry told", 0, place.host)
+        return data
+
+    async def _ask_manifest(
+        self, place: Place, method: Literal["GET", "HEAD"], target: str
+    ) -> httpx.Response:
+        return await self._transport.send(
             Call(
                 host=place.host,
-                method="GET",
+                method=method,
                 path=f"{place.name}/manifests/{target}",
                 scopes=(place.pull_scope,),
                 repository=place.name,
                 headers={"Accept": _ACCEPT},
             )
         )
-        data = await _read_document(response, place.host)
-        told = response.headers.get("Docker-Content-Digest", "")
-        if told.startswith("sha256:") and told != digest_bytes(data):
-            raise CallFailed("its manifest does not have the digest that the registry told", 0, place.host)
-        return data
 
     async def _small_blob(self, ref: Reference, descriptor: Descriptor) -> bytes:
         if descriptor.size_bytes > _DOCUMENT_LIMIT_BYTES:
@@ -225,7 +222,7 @@ class Registry:
         await self.fetch_blob(ref, descriptor)
         return self._store.blobs.read(descriptor.digest)
 
-    async def _download(self, ref: Reference, place: _Place, descriptor: Descriptor) -> None:
+    async def _download(self, ref: Reference, place: Place, descriptor: Descriptor) -> None:
         call = Call(
             host=place.host,
             method="GET",
@@ -235,16 +232,16 @@ class Registry:
         )
         await download(self._transport, call, descriptor, self._store.blobs)
 
-    async def _from_any(self, ref: Reference, get: Callable[[_Place], Awaitable[_T]]) -> _T:
+    async def _from_any(self, ref: Reference, get: Callable[[Place], Awaitable[_T]]) -> _T:
         """Ask the mirrors in their order, then the registry itself, whose answer decides."""
         for mirror in self._mirrors.get(ref.host, self._mirrors.get("*", ())):
             host, _, prefix = mirror.partition("/")
             try:
-                return await get(_Place(host=host, name=f"{prefix.strip('/')}/{ref.name}".lstrip("/")))
+                return await get(Place(host=host, name=f"{prefix.strip('/')}/{ref.name}".lstrip("/")))
             except (CallFailed, RegistryUnreachable) as error:
                 _log.info("mirror %s of %s cannot serve %s: %s", host, ref.host, ref.name, error)
         try:
-            return await get(_Place(host=ref.host, name=ref.name))
+            return await get(Place(host=ref.host, name=ref.name))
         except CallFailed as error:
             hint = _pull_hint(error.status, ref)
             raise ImagePullFailed(str(ref), error.what, status=error.status, hint=hint) from error
@@ -270,12 +267,12 @@ class Registry:
             RegistryUnreachable, RegistryOffline: It could not be asked.
         """
         self._check_online(reference)
-        place = _Place(host=reference.host, name=reference.name)
+        place = Place(host=reference.host, name=reference.name)
         async with self._slots:
             try:
-                return await self._push_blob(place, digest)
+                return await self._uploader.push_blob(place, digest)
             except CallFailed as error:
-                raise _push_failed(reference, error) from error
+                raise push_failed(reference, error) from error
 
     async def push_manifest(self, reference: Reference, target: str, media_type: str, data: bytes) -> Digest:
         """Store a manifest or an index under `target` (a tag or its digest); return its digest.
@@ -285,151 +282,11 @@ class Registry:
             RegistryUnreachable, RegistryOffline: It could not be asked.
         """
         self._check_online(reference)
-        place = _Place(host=reference.host, name=reference.name)
+        place = Place(host=reference.host, name=reference.name)
         try:
-            await self._finished(
-                Call(
-                    host=place.host,
-                    method="PUT",
-                    path=f"{place.name}/manifests/{target}",
-                    scopes=(place.push_scope,),
-                    repository=place.name,
-                    headers={"Content-Type": media_type},
-                    body=data,
-                )
-            )
+            return await self._uploader.push_manifest(place, target, media_type, data)
         except CallFailed as error:
-            raise _push_failed(reference, error) from error
-        return digest_bytes(data)
-
-    async def _push_blob(self, place: _Place, digest: Digest) -> bool:
-        if await self._has_blob(place, digest):
-            return False
-        path = self._store.blobs.path(digest)
-        size_bytes = _size_of(path)
-        attempt = 0
-        while True:
-            attempt += 1
-            location = await self._begin_upload(place, digest, may_mount=attempt == 1)
-            if location is None:
-                return False
-            try:
-                await self._upload(place, location, digest, path, size_bytes)
-            except (CallFailed, RegistryUnreachable) as error:
-                status = error.status if isinstance(error, CallFailed) else 503
-                # 404: the registry has forgotten the upload, as it does when it was restarted.
-                if attempt >= _UPLOAD_ATTEMPTS or not (status >= 500 or status in {404, 408, 416, 429}):
-                    raise
-                await self._transport.pause(attempt)
-            else:
-                origin = f"{place.host} {digest}"
-                self._store.index.save_note(_ORIGIN_NOTES, origin, place.name)
-                return True
-
-    async def _has_blob(self, place: _Place, digest: Digest) -> bool:
-        try:
-            await self._finished(
-                Call(
-                    host=place.host,
-                    method="HEAD",
-                    path=f"{place.name}/blobs/{digest}",
-                    scopes=(place.push_scope,),
-                    repository=place.name,
-                )
-            )
-        except CallFailed as error:
-            if error.status == 404:
-                return False
-            raise
-        return True
-
-    async def _begin_upload(self, place: _Place, digest: Digest, *, may_mount: bool) -> str | None:
-        """Return where to upload to; None when the registry could mount the blob from elsewhere."""
-        origin = self._store.index.find_note(_ORIGIN_NOTES, f"{place.host} {digest}") if may_mount else None
-        scopes: tuple[str, ...] = (place.push_scope,)
-        params: dict[str, str] = {}
-        if origin is not None and origin != place.name:
-            scopes = (place.push_scope, f"repository:{origin}:pull")
-            params = {"mount": digest, "from": origin}
-        call = Call(
-            host=place.host,
-            method="POST",
-            path=f"{place.name}/blobs/uploads/",
-            scopes=scopes,
-            repository=place.name,
-            params=params,
-        )
-        try:
-            response = await self._finished(call)
-        except CallFailed as error:
-            if not params or error.status not in {400, 401, 403, 404, 405}:
-                raise
-            return await self._begin_upload(place, digest, may_mount=False)
-        if response.status_code == 201:
-            return None
-        location = response.headers.get("Location", "")
-        if not location:
-            raise CallFailed("it did not tell where to upload to", response.status_code, place.host)
-        return str(response.request.url.join(location))
-
-    async def _upload(
-        self, place: _Place, location: str, digest: Digest, path: Path, size_bytes: int
-    ) -> None:
-        await self._finished(
-            Call(
-                host=place.host,
-                method="PUT",
-                path=location,
-                scopes=(place.push_scope,),
-                repository=place.name,
-                headers={
-                    "Content-Type": "application/octet-stream",
-                    "Content-Length": str(size_bytes),
-                },
-                params={"digest": digest},
-                body=lambda: _file_chunks(path),
-                may_repeat=False,
-            )
-        )
-
-    async def _finished(self, call: Call) -> httpx.Response:
-        response = await self._transport.send(call)
-        await response.aclose()
-        return response
-
-
-def _choose(ref: Reference, platform: str, document: Mapping[str, Any]) -> Descriptor:
-    entries = [parse_descriptor(each) for each in document.get("manifests") or ()]
-    images = [each for each in entries if each.media_type in MANIFESTS]
-    offered = [each for each in images if each.platform and not each.platform.startswith("unknown/")]
-    if not offered and len(images) == 1:
-        return images[0]  # its own configuration tells the platform
-    best = find_best(platform, [each.platform for each in offered])
-    if best is None:
-        raise PlatformNotOffered(str(ref), platform, tuple(sorted(each.platform for each in offered)))
-    return offered[best]
-
-
-def _parse_document(data: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(data)
-    except ValueError as error:
-        raise InvalidImage("its manifest is not JSON") from error
-    if not isinstance(document, dict):
-        raise InvalidImage("its manifest is no JSON object")
-    return document
-
-
-def _media_type(document: Mapping[str, Any]) -> str:
-    """Tell what a document is; OCI lets it leave that out."""
-    if told := document.get("mediaType"):
-        return str(told)
-    if "manifests" in document:
-        return next(iter(sorted(INDEXES)))
-    if document.get("schemaVersion") == 1:
-        return "application/vnd.docker.distribution.manifest.v1+json"
-    config_type = str((document.get("config") or {}).get("mediaType") or "")
-    return DOCKER_MANIFEST if "docker" in config_type else OCI_MANIFEST
+            raise push_failed(reference, error) from error
 
 
 async def _read_document(response: httpx.Response, host: str) -> bytes:
@@ -448,16 +305,6 @@ async def _read_document(response: httpx.Response, host: str) -> bytes:
     return bytes(data)
 
 
-def _size_of(path: Path) -> int:
-    return os.path.getsize(path)
-
-
-async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
-    with open(path, "rb") as stream:  # noqa: ASYNC230 (a megabyte from the page cache takes less than a thread switch)
-        while data := stream.read(_UPLOAD_BYTES):
-            yield data
-
-
 def _pull_hint(status: int, ref: Reference) -> str | None:
     if status in {401, 403}:
         return (
@@ -469,15 +316,6 @@ def _pull_hint(status: int, ref: Reference) -> str | None:
     if status == 429:
         return f"log in with `docker login {ref.host}` to get a higher limit, or configure a mirror"
     return None
-
-
-def _push_failed(ref: Reference, error: CallFailed) -> ImagePushFailed:
-    hint = None
-    if error.status == 401:
-        hint = f"log in with `docker login {ref.host}`, or give the stage's container registry credentials"
-    elif error.status == 403:
-        hint = f"the user that is logged in may not write to `{ref.repository}`"
-    return ImagePushFailed(str(ref), error.what, status=error.status, hint=hint)
 
 
 class RegistryLayers:

@@ -52,6 +52,24 @@ class Call:
     may_repeat: bool = True  # a transient failure is tried again here; else it is the caller's to begin anew
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A repository at one server: the registry itself, or a mirror of it."""
+
+    host: str
+    name: str
+
+    @property
+    def pull_scope(self) -> str:
+        """Return the scope to ask for to read."""
+        return f"repository:{self.name}:pull"
+
+    @property
+    def push_scope(self) -> str:
+        """Return the scope to ask for to write."""
+        return f"repository:{self.name}:pull,push"
+
+
 class CallFailed(Exception):
     """The registry's answer was no success; `what` completes a sentence about the image."""
 

@@ -494,6 +494,36 @@ async def test_a_password_is_not_sent_to_a_token_server_without_tls() -> None:
             await answer(http, challenge, LOGIN, [], may_be_plain=False)
 
 
+async def test_an_unchanged_tag_is_only_asked_about(
+    open_registry: RealRegistry, store: Store, other_store: Store
+) -> None:
+    """HEAD does not count as a pull; a tag that moved is fetched, also where HEAD is not known."""
+    methods: list[str] = []
+
+    def script(request: Request) -> Answer:
+        methods.append(request.method)
+        if request.method == "HEAD" and len(methods) == 5:
+            return Answer(status=405)
+        return forward(open_registry.address, request)
+
+    with serve(script) as server:
+        address = f"{server.address}/app"
+        first = await push(store, f"{open_registry.address}/app")
+        async with client(other_store) as registry:
+            before = await registry.resolve(address, AMD64)
+            same = await registry.resolve(address, AMD64)
+            async with client(store) as other:
+                changed = image(put_layer(store, entry("a", b"2")))
+                await publish(other, store, f"{open_registry.address}/app", [changed])
+            methods.append("moved")
+            after = await registry.resolve(address, AMD64)
+
+    assert methods == ["GET", "GET", "HEAD", "moved", "HEAD", "GET", "GET"]
+    assert before == same
+    assert str(before.reference.digest) in first
+    assert after.image.diff_ids == tuple(layer.diff_id for layer in changed.layers)
+
+
 # ---- mirrors and working offline ----
 
 

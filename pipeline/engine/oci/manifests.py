@@ -1,0 +1,68 @@
+"""What a manifest or an index says. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pipeline.engine.oci.config import InvalidImage
+from pipeline.engine.oci.errors import PlatformNotOffered
+from pipeline.engine.oci.model import (
+    DOCKER_MANIFEST,
+    MANIFESTS,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    parse_descriptor,
+)
+from pipeline.engine.oci.platform import find_best
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipeline.engine.oci.model import Descriptor
+    from pipeline.engine.oci.reference import Reference
+
+
+def choose_manifest(ref: Reference, platform: str, document: Mapping[str, Any]) -> Descriptor:
+    """Return the manifest of an index that suits `platform` best.
+
+    Raises:
+        PlatformNotOffered: None does.
+        InvalidImage: The index is malformed.
+    """
+    entries = [parse_descriptor(each) for each in document.get("manifests") or ()]
+    images = [each for each in entries if each.media_type in MANIFESTS]
+    offered = [each for each in images if each.platform and not each.platform.startswith("unknown/")]
+    if not offered and len(images) == 1:
+        return images[0]  # its own configuration tells the platform
+    best = find_best(platform, [each.platform for each in offered])
+    if best is None:
+        raise PlatformNotOffered(str(ref), platform, tuple(sorted(each.platform for each in offered)))
+    return offered[best]
+
+
+def parse_document(data: bytes) -> dict[str, Any]:
+    """Return the JSON object.
+
+    Raises:
+        InvalidImage: It is none.
+    """
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise InvalidImage("its manifest is not JSON") from error
+    if not isinstance(document, dict):
+        raise InvalidImage("its manifest is no JSON object")
+    return document
+
+
+def media_type_of(document: Mapping[str, Any]) -> str:
+    """Tell what a document is; OCI lets it leave that out."""
+    if told := document.get("mediaType"):
+        return str(told)
+    if "manifests" in document:
+        return OCI_INDEX
+    if document.get("schemaVersion") == 1:
+        return "application/vnd.docker.distribution.manifest.v1+json"
+    config_type = str((document.get("config") or {}).get("mediaType") or "")
+    return DOCKER_MANIFEST if "docker" in config_type else OCI_MANIFEST
