@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import ipaddress
 import logging
 import ssl
@@ -266,8 +265,12 @@ def _same_host(address: str, host: str) -> bool:
 
 
 def _parse_retry_after(text: str) -> float:
+    if not text:
+        return 0.0
     if text.strip().isdigit():
         return float(text)
+    import email.utils
+
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, TypeError):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pipeline.engine.oci.image import add_layer, convert_layer, layers_of
+from pipeline.engine.oci.layer import write_layer
 from tests.engine.oci.samples import entry, listing, put_layer, put_snapshot
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipeline.engine.oci.model import LayerBlob
     from pipeline.engine.store import Snapshot, Store
 
@@ -100,3 +107,67 @@ def test_a_layer_whose_blob_was_lost_is_made_again(store: Store) -> None:
     (made,) = layers_of(store, base)
 
     assert store.blobs.has(made.digest)
+
+
+def scramble(root: Path, random: Random) -> None:
+    """Do what programs do to a file tree, thirty times."""
+    for number in range(30):
+        folders = [root, *(path for path in root.rglob("*") if path.is_dir() and not path.is_symlink())]
+        names = sorted(path for path in root.rglob("*"))
+        new = random.choice(sorted(folders)) / f"{random.choice('abcdef')}{random.choice('xy')}"
+        old = random.choice(names) if names else new
+        act = random.randrange(9)
+        if act in (0, 1) and not new.is_dir():
+            new.unlink(missing_ok=True)
+            new.write_text(f"{number}")
+        elif act in (2, 3) and not os.path.lexists(new):
+            new.mkdir(mode=random.choice([0o755, 0o700, 0o1777]))
+        elif act == 4 and not os.path.lexists(new):
+            new.symlink_to(random.choice(["ax", "../bx", "/cx", "."]))
+        elif act == 5 and old.is_file() and not old.is_symlink() and not os.path.lexists(new):
+            os.link(old, new)
+        elif act == 6 and os.path.lexists(old):
+            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+        elif act == 7 and os.path.lexists(old) and not old.is_symlink():
+            os.chown(old, number, 0)
+        elif act == 8 and old.is_file() and not old.is_symlink() and not os.path.lexists(new):
+            old.rename(new)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_changes_arrive_on_another_machine(store: Store, other_store: Store, seed: int) -> None:
+    """Whatever was done in three steps, the three layers give the same tree there, and the same layers."""
+    random = Random(seed)  # noqa: S311
+    here = store.snapshots.empty
+    for _ in range(3):
+        draft = store.snapshots.prepare(here)
+        with store.snapshots.writable(draft) as root:
+            scramble(root, random)
+        here = store.snapshots.commit(draft, identity=here.identity)
+
+    layers = layers_of(store, here)
+    there = other_store.snapshots.empty
+    for layer in layers:
+        digest = other_store.blobs.put_bytes(store.blobs.read(layer.digest))
+        there = add_layer(other_store, there, other_store.blobs.path(digest), layer.diff_id, layer.diff_id)
+    repacked = [
+        write_layer(
+            other_store.snapshots.changes(each),
+            other_store.snapshots.lowers(other_store.snapshots.get(each.parent or 0)),
+            io.BytesIO(),
+        )
+        for each in chain(other_store, there)
+    ]
+
+    with store.snapshots.view(here) as here_root, other_store.snapshots.view(there) as there_root:
+        assert listing(here_root) == listing(there_root)
+    assert repacked == layers
+
+
+def chain(store: Store, snapshot: Snapshot) -> list[Snapshot]:
+    """Return a snapshot and its ancestors, bottom first, without the empty one."""
+    found: list[Snapshot] = []
+    while snapshot.parent is not None:
+        found.insert(0, snapshot)
+        snapshot = store.snapshots.get(snapshot.parent)
+    return found
