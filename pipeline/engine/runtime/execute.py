@@ -192,7 +192,7 @@ def _labelled(exec_: ops.Exec, text: str) -> str:
 
 
 def _count_memory_kills() -> int:
-    """Return how many processes the kernel has killed since boot for want of memory; 0 if it does not tell."""
+    """Return how many processes the kernel has killed for want of memory; 0 if it does not tell."""
     for line in _VMSTAT.read_bytes().splitlines():
         if line.startswith(b"oom_kill "):
             return int(line.split()[1])

@@ -84,7 +84,10 @@ class LauncherRunner:
 
 def _sealed_copy(program: Path) -> int:
     """Return a descriptor of a copy that nobody can change, a container that reopens it included."""
-    copy = os.memfd_create("launcher", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    low = os.memfd_create("launcher", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    # Out of the way of the numbers that the launcher's own descriptors get.
+    copy = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _LOWEST_OWN_FD)
+    os.close(low)
     content = memoryview(program.read_bytes())
     while content:
         content = content[os.write(copy, content) :]
@@ -172,8 +175,9 @@ class _Process:
             )
             pidfd, redirects = None, None
         finally:
-            for left in [*([pidfd] if pidfd is not None else []), *(redirects or [])]:
-                os.close(left)
+            if pidfd is not None:
+                os.close(pidfd)
+            _close_all(redirects or [])
         started(running)
         self.socket.send(b"g")
 
@@ -203,8 +207,7 @@ class _Process:
         assert self._status is not None  # noqa: S101 - set before the future
         text, descriptors = self._receive()
         while text:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            _close_all(descriptors)
             _raise_reported(text)
             text, descriptors = self._receive()
         return self._status
@@ -221,6 +224,11 @@ class _Process:
                     continue
         self.socket.close()
         os.close(self._pidfd)
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _raise_reported(text: bytes) -> None:

@@ -120,8 +120,8 @@ class _Container:
         self._started = started
         self._bundle = Path(tempfile.mkdtemp(prefix="bundle-", dir=root))
         self._rootfs = self._bundle / "rootfs"
+        self._rootfs.mkdir()  # seen from outside too, where `runc exec` wants a directory of this name
         self._redirects: dict[str, int] = {}
-        self._pidfd = -1
         self.result: asyncio.Future[int] = self._loop.create_future()
         self.cancelled = threading.Event()
 
@@ -129,9 +129,9 @@ class _Container:
         """Do everything, in a thread that ends with it."""
         try:
             outcome: int | EngineError = self._run()
-        except EngineError as error:
+        except RunnerFailed as error:
             outcome = error
-        except OSError as error:
+        except (EngineError, OSError) as error:
             outcome = RunnerFailed(f"cannot set up the container: {error}")
         finally:
             for descriptor in self._redirects.values():
@@ -249,8 +249,6 @@ class _Container:
         finally:
             if process.returncode is None:
                 self._kill(process)
-            if self._pidfd >= 0 and self._started is None:
-                os.close(self._pidfd)
         code = process.returncode
         return 128 - code if code < 0 else code
 
