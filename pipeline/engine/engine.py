@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from pipeline.digest import Digest
     from pipeline.engine.container import Container
+    from pipeline.engine.dockerfile.remote import GitSource
     from pipeline.engine.events import EngineEvent, Observer
     from pipeline.engine.runtime.execute import ExecOutcome
     from pipeline.engine.runtime.spec import Runner
@@ -218,6 +219,12 @@ class Engine:
         """Return a download, mode 0600."""
         fetched = await self.http.fetch(HttpRequest(url=url, checksum=checksum))
         return File(tree=ops.Pinned(content=fetched.content), path="/" + fetched.name)
+
+    async def git_directory(self, source: GitSource) -> Directory:
+        """Return a repository's files at a ref; see `load_repository`."""
+        from pipeline.engine.dockerfile.git import load_repository
+
+        return await load_repository(self.git, source)
 
     # ---- the way out -----------------------------------------------------------------------
 
