@@ -112,13 +112,15 @@ def _lines(told: dict[str, Any]) -> list[str]:
     if len(changes) > MOST_CHANGES:
         lines.append(f"  … and {len(changes) - MOST_CHANGES} more")
     lines += [f"  {name}: {reason}" for name, reason in told["because"].items()]
+    count = told["input_files"]
+    files = f"{count} file{'' if count == 1 else 's'}"
     globs = "every tracked file" if told["inputs"] is None else ", ".join(told["inputs"]) or "none"
     rows = [
         ["does", told["doc"]],
         ["defined in", told["where"]],
         ["needs", ", ".join(told["needs"])],
         ["after", ", ".join(told["after"])],
-        ["inputs", f"{globs} ({told['input_files']} files)"],
+        ["inputs", f"{globs} ({files})"],
         ["usually takes", duration(told["expected_s"])],
     ]
     return [*lines, "", table([row for row in rows if row[1]])]

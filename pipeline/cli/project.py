@@ -95,6 +95,8 @@ def load_graph(root: Path, config: Config) -> Graph:
         GraphError: The stages do not fit together.
         ConfigInvalid: Settings are given for a stage that is not there.
     """
+    from pipeline.stages import default_stages
+
     stages = list(default_stages(root, config))
     own = load_own_stages(root)
     if own is not None:
@@ -209,6 +211,9 @@ def _execute(path: Path) -> types.ModuleType:
         raise StagesBroken(OWN_STAGES, "it is no Python source file")
     module = importlib.util.module_from_spec(spec)
     sys.modules.update({"ci": package, "ci.stages": module})
+    writes = sys.dont_write_bytecode
+    # A listing must leave no `__pycache__` in the project's work tree.
+    sys.dont_write_bytecode = True
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
@@ -221,6 +226,8 @@ def _execute(path: Path) -> types.ModuleType:
     except Exception as error:
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise StagesBroken(_line_in(error, root), what) from error
+    finally:
+        sys.dont_write_bytecode = writes
     return module
 
 

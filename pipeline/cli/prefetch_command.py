@@ -1,0 +1,82 @@
+"""`pipeline prefetch`: what a run would fetch is fetched now, so that a later run can work offline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.options import directory_option, json_option
+from pipeline.cli.output import say, write, write_json
+from pipeline.cli.project import Project, open_project
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.config import Config
+
+PACKAGES_STAGE = "deps"
+
+
+@click.command()
+@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@json_option
+@directory_option
+def command(images: Sequence[str], as_json: bool, directory: str | None) -> int:
+    """Fetch images and packages for working offline.
+
+    Without IMAGE: the images that stages used before and that pipeline.lock names; and by running the stage
+    `deps`, where there is one, the packages.
+    """
+    import asyncio
+
+    project = open_project(directory)
+    wanted = list(images) or known_images(project)
+    fetched = asyncio.run(_fetch(project, wanted)) if wanted else {}
+    if as_json:
+        write_json(fetched)
+    else:
+        for name, reference in fetched.items():
+            write(f"{name}  {reference}")
+    if images or PACKAGES_STAGE not in project.graph.stages:
+        return 0
+    return _fetch_packages(project)
+
+
+def known_images(project: Project) -> list[str]:
+    """The images named in `pipeline.lock`, and those the stages used when they last ran."""
+    from pipeline.cli.planning import locked_images
+    from pipeline.cli.project import STATE
+    from pipeline.graph.cache import StageCache
+
+    cache = StageCache(project.root / STATE / "cache")
+    used = [parts.observed for name in project.graph.order if (parts := cache.last(name)) is not None]
+    names = {key.removeprefix("image ") for observed in used for key in observed if key.startswith("image ")}
+    return sorted({*names, *locked_images(project.root)})
+
+
+async def _fetch(project: Project, images: Sequence[str]) -> dict[str, str]:
+    """Pull the images one after the other; give the exact reference of each."""
+    from pipeline.cli.sessions import say_notice
+    from pipeline.connect import Target, engine_settings, open_session
+
+    config: Config = project.config
+    target = Target(kind=config.engine.kind, address=config.engine.address or "")
+    fetched: dict[str, str] = {}
+    async with open_session(
+        target, engine_settings(config), workdir=project.root, observer=say_notice
+    ) as client:
+        for image in images:
+            say(f"fetching {image}")
+            container: Any = await client.container().from_(image).sync()
+            fetched[image] = await container.image_ref()
+    return fetched
+
+
+def _fetch_packages(project: Project) -> int:
+    """Run the stage that installs packages, whose download cache a later run uses."""
+    from pipeline.cli.planning import Choice, prepare
+    from pipeline.cli.run_command import carry_out
+
+    prepared = prepare(project, Choice(only=(PACKAGES_STAGE,)))
+    return carry_out(prepared, read_cache=False, verbosity=0, as_json=False)
