@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +166,8 @@ class StageCache:
         return before - after
 
     def _remove_foreign(self) -> None:
+        import shutil
+
         for path in self.folder.iterdir():
             if path.name.startswith("v") and path.name != FORMAT and path.is_dir():
                 shutil.rmtree(path)

@@ -9,7 +9,6 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.errors import UsageError
@@ -110,7 +109,13 @@ class History:
                 have = samples.setdefault(name, [])
                 if time.outcome is Outcome.SUCCESS and not time.cached and len(have) < SAMPLES:
                     have.append(time.duration_s)
-        return {name: median(times) for name, times in samples.items() if times}
+        return {name: _median(times) for name, times in samples.items() if times}
+
+
+def _median(values: list[float]) -> float:
+    # The standard library's own costs 10 ms of imports, which every listing would pay.
+    ordered, middle = sorted(values), len(values) // 2
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _run_line(text: str) -> RunLine | None:
@@ -218,10 +223,19 @@ def line_of(run_id: str, finished: RunFinished, stages: Mapping[str, StageFinish
     )
 
 
+def load_run(run: Path) -> dict[str, Any] | None:
+    """What `run.json` of a run holds; None when it is absent or damaged."""
+    return _load_object(run / "run.json", "run_id")
+
+
 def load_result(run: Path, stage: str) -> dict[str, Any] | None:
     """What `stages/<stage>/result.json` of a run holds; None when it is absent or damaged."""
+    return _load_object(run / "stages" / stage / "result.json", "outcome")
+
+
+def _load_object(path: Path, field_name: str) -> dict[str, Any] | None:
     try:
-        data = json.loads((run / "stages" / stage / "result.json").read_text("utf-8", "surrogatepass"))
+        data = json.loads(path.read_text("utf-8", "surrogatepass"))
     except (OSError, ValueError):
         return None
-    return data if isinstance(data, dict) and "outcome" in data else None
+    return data if isinstance(data, dict) and field_name in data else None

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.digest import Digest, digest_json
-from pipeline.graph.code import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +68,7 @@ def parts_from_plain(data: Mapping[str, Any]) -> KeyParts:
 def parts_of(
     stage: AnyStage,
     *,
+    code: Mapping[str, str],
     files: ProjectFiles,
     needs: Mapping[str, str],
     options: Mapping[str, Any],
@@ -77,6 +77,7 @@ def parts_of(
     """The parts of `stage`'s key that are known before it runs.
 
     Args:
+        code: What `code_of` said of its function before anything ran.
         needs: The keys of its needs, transparent ones left out.
         options: The options in force, declared ones included.
         facts: What every result depends on besides: platform, engine kind.
@@ -86,7 +87,7 @@ def parts_of(
     return KeyParts(
         stage=stage.name,
         version=f"{__version__} python{sys.version_info[0]}.{sys.version_info[1]}",
-        code=code_of(stage.function),
+        code=code,
         options={name: _option_text(value) for name, value in sorted(options.items())},
         inputs=files.matching(stage.inputs),
         needs=dict(sorted(needs.items())),

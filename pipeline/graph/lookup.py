@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.graph.code import code_of
 from pipeline.graph.context import observed_config
 from pipeline.graph.events import PlannedStage
 from pipeline.graph.keys import Change, KeyParts, explain, parts_of, say
@@ -78,6 +79,9 @@ class Lookup:
         self.untrusted: dict[str, str] = {}  # stages whose results must not be stored, and why
         self._found: dict[str, Found] = {}
         self._after_effect = _after_effects(plan)
+        # Taken now: stages may change module-level lists and tables while they run.
+        names = () if cache is None else plan.active
+        self._code = {name: code_of(plan.rows[name].stage.function) for name in names}
 
     def look(self, name: str) -> Found:
         """What is known of a stage. Its needs must have been looked up, and run if they were not cached."""
@@ -125,6 +129,7 @@ class Lookup:
             return Found(why=doubt)
         parts = parts_of(
             row.stage,
+            code=self._code[name],
             files=self.files,
             needs={need: self.keys[need] for need in self._key_needs(name)},
             options=self.options(name),

@@ -18,7 +18,7 @@ from pipeline.graph.cache import Entry, EntryDamaged
 from pipeline.graph.context import Context, NeedGone, Skip
 from pipeline.graph.decide import Standing
 from pipeline.graph.events import StageFinished, StageRetried, StageStarted
-from pipeline.graph.history import load_result
+from pipeline.graph.history import load_result, load_run
 from pipeline.graph.inputs import project_files
 from pipeline.graph.lookup import Found, Lookup, with_observed
 from pipeline.graph.outcome import Failure, Outcome
@@ -142,12 +142,14 @@ class Performer:
         return event
 
     def reused(self, name: str) -> StageFinished | None:
-        """An effect that is only needed and was done in the run that is continued: never done twice."""
+        """An effect that is only needed and was done, there too, in the run that is continued."""
         row, run = self.plan.rows[name], self.settings.reuse
         if not row.stage.effect or row.chosen or run is None:
             return None
-        before = load_result(run, name)
+        before, whole = load_result(run, name), load_run(run)
         if before is None or before["outcome"] != Outcome.SUCCESS:
+            return None
+        if whole is None or whole.get("environment") != self.settings.environment:
             return None
         self.results[name] = _Stored(before.get("result"))
         event = self.ledger.ending(name, Outcome.SUCCESS, f"done in run {run.name}", cached=True)
@@ -157,6 +159,7 @@ class Performer:
     async def perform(self, name: str, found: Found) -> StageFinished:
         """Run a stage, with its attempts, and keep what it made."""
         stage, live = self.plan.rows[name].stage, self.ledger.live[name]
+        live.why = found.why
         renewed = False
         while True:
             live.attempts += 1
@@ -295,7 +298,7 @@ class Performer:
         event = self.ledger.ending(
             name,
             Outcome.SUCCESS,
-            live.why or found.why,
+            live.why,
             flaky=live.attempts > 1,
             key="" if parts is None else parts.key,
             kept=tuple(artifact.name for artifact in kept),

@@ -5,7 +5,6 @@ Leaves the order of starting to `decide`, and what is already known (cached) to 
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -329,5 +328,7 @@ def _check_names(named: Mapping[str, Sequence[str]], known: Collection[str]) -> 
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:
+    import difflib
+
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean `{close[0]}`?" if close else ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, assert_never
@@ -213,6 +212,8 @@ def prune_runs(runs: Path, *, keep: int, but: Sequence[str] = ()) -> int:
         names = sorted(entry.name for entry in os.scandir(runs) if entry.is_dir(follow_symlinks=False))
     except FileNotFoundError:
         return 0
+    import shutil
+
     going = [name for name in names[: max(0, len(names) - keep)] if name not in but]
     for name in going:
         shutil.rmtree(runs / name, ignore_errors=True)  # another run may be removing it too

@@ -178,7 +178,14 @@ FILES_NOW = ProjectFiles(digests={"README.md": "r", "src/a.py": "1", "src/b.py":
 
 def parts(**changes: Any) -> KeyParts:
     """The parts of `scan`, with changes."""
-    made = parts_of(scan, files=FILES_NOW, needs={"build": "k1"}, options=scan.options, facts={"arch": "x"})
+    made = parts_of(
+        scan,
+        code=code_of(scan.function),
+        files=FILES_NOW,
+        needs={"build": "k1"},
+        options=scan.options,
+        facts={"arch": "x"},
+    )
     return replace(made, **changes)
 
 
