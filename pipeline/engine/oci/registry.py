@@ -91,6 +91,13 @@ class Registry:
         """Close all connections."""
         await self._transport.aclose()
 
+    def route(self, host: str, address: str | None) -> None:
+        """Reach registry `host` at `address` (`host:port`, with or without TLS); None ends that.
+
+        For registries that run as a service: only the engine knows where they are.
+        """
+        self._transport.route(host, address)
+
     # ---- pull ----
 
     async def resolve(self, reference: Reference | str, platform: str) -> ResolvedImage:

@@ -95,6 +95,7 @@ class Transport:
         self._plain_http = frozenset(plain_http)
         self._ca_file = ca_file
         self._schemes: dict[str, str] = {}
+        self._routes: dict[str, str] = {}
         self._tokens: dict[tuple[str, tuple[str, ...]], Authorization] = {}
         self._clients: dict[bool, httpx.AsyncClient] = {}
 
@@ -103,6 +104,14 @@ class Transport:
         clients, self._clients = list(self._clients.values()), {}
         for client in clients:
             await client.aclose()
+
+    def route(self, host: str, address: str | None) -> None:
+        """Connect to `address` (`host:port`) whenever `host` is meant; None ends that."""
+        self._schemes.pop(host, None)
+        if address is None:
+            self._routes.pop(host, None)
+        else:
+            self._routes[host] = address
 
     async def send(self, call: Call) -> httpx.Response:
         """Return the response with its body unread; the caller closes it.
@@ -173,21 +182,21 @@ class Transport:
             return await self._send_to(call, call.path, authorization)
         scheme = self._schemes.get(call.host) or self._first_scheme(call.host)
         try:
-            response = await self._send_to(call, _address(scheme, call), authorization)
+            response = await self._send_to(call, self._address(scheme, call), authorization)
         except _connect_errors() as error:
             settled = scheme == "http" or call.host in self._schemes
-            if settled or not is_loopback(call.host) or _is_distrust(error):
+            if settled or not self._is_near(call.host) or _is_distrust(error):
                 raise
             _log.debug("no TLS at %s (%s): trying without", call.host, type(error).__name__)
             scheme = "http"
-            response = await self._send_to(call, _address(scheme, call), authorization)
+            response = await self._send_to(call, self._address(scheme, call), authorization)
         self._schemes[call.host] = scheme
         return response
 
     async def _send_to(self, call: Call, address: str, authorization: str) -> httpx.Response:
         headers = dict(call.headers)
         headers.setdefault("Accept-Encoding", "identity")
-        if authorization and _same_host(address, call.host):
+        if authorization and urlsplit(address).netloc == self._server(call.host):
             headers["Authorization"] = authorization
         body = call.body() if callable(call.body) else call.body
         client = self._client(call.host)
@@ -197,12 +206,21 @@ class Transport:
         is_read = call.method in {"GET", "HEAD"}
         return await client.send(request, stream=True, follow_redirects=is_read)
 
+    def _address(self, scheme: str, call: Call) -> str:
+        return f"{scheme}://{self._server(call.host)}/v2/{call.path}"
+
+    def _server(self, host: str) -> str:
+        return self._routes.get(host) or (_HUB_SERVER if host == DOCKER_HUB else host)
+
+    def _is_near(self, host: str) -> bool:
+        return host in self._routes or is_loopback(host)
+
     def _first_scheme(self, host: str) -> str:
         return "http" if host in self._plain_http else "https"
 
     def _client(self, host: str) -> httpx.AsyncClient:
-        # This machine is never behind the proxy that the environment names.
-        local = is_loopback(host)
+        # What is near is never behind the proxy that the environment names.
+        local = self._is_near(host)
         if local not in self._clients:
             import httpx
 
@@ -250,18 +268,6 @@ def _connect_errors() -> tuple[type[Exception], ...]:
     import httpx
 
     return (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError)
-
-
-def _address(scheme: str, call: Call) -> str:
-    return f"{scheme}://{_server(call.host)}/v2/{call.path}"
-
-
-def _server(host: str) -> str:
-    return _HUB_SERVER if host == DOCKER_HUB else host
-
-
-def _same_host(address: str, host: str) -> bool:
-    return urlsplit(address).netloc == _server(host)
 
 
 def _parse_retry_after(text: str) -> float:

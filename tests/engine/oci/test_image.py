@@ -119,7 +119,7 @@ def scramble(root: Path, random: Random) -> None:
         act = random.randrange(9)
         if act in (0, 1) and not new.is_dir():
             new.unlink(missing_ok=True)
-            new.write_text(f"{number}")
+            new.write_text(f"{random.random()}")
         elif act in (2, 3) and not os.path.lexists(new):
             new.mkdir(mode=random.choice([0o755, 0o700, 0o1777]))
         elif act == 4 and not os.path.lexists(new):

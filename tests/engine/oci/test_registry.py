@@ -246,13 +246,13 @@ async def test_tokens_are_kept_and_renewed(
     address = f"{token_registry.address}/app"
     await push(store, address, login=LOGIN)
     tokens.granted.clear()
-    tokens.lifetime_s = 1
+    tokens.lifetime_s = 4  # of which we use the first half
 
     async with client(store, login=(token_registry.address, LOGIN)) as registry:
         await registry.resolve(address, AMD64)
         await registry.resolve(address, AMD64)
         kept = len(tokens.granted)
-        await anyio.sleep(1.2)
+        await anyio.sleep(2.1)
         await registry.resolve(address, AMD64)
 
     assert (kept, len(tokens.granted)) == (1, 2)
@@ -522,6 +522,24 @@ async def test_an_unchanged_tag_is_only_asked_about(
     assert before == same
     assert str(before.reference.digest) in first
     assert after.image.diff_ids == tuple(layer.diff_id for layer in changed.layers)
+
+
+async def test_a_registry_that_is_a_service_is_reached_by_its_route(
+    locked_registry: RealRegistry, store: Store
+) -> None:
+    """The name in the reference, and the credential for it, stay those of the host that is meant."""
+    pushed = image(put_layer(store, entry("a", b"1")))
+
+    async with client(store, login=("registry.invalid", LOGIN)) as registry:
+        registry.route("registry.invalid", locked_registry.address)
+        reference = await publish(registry, store, "registry.invalid/app", [pushed])
+        resolved = await registry.resolve("registry.invalid/app", AMD64)
+        registry.route("registry.invalid", None)
+        with pytest.raises(RegistryUnreachable):
+            await registry.resolve("registry.invalid/app", AMD64)
+
+    assert str(resolved.reference) == reference
+    assert reference.startswith("registry.invalid/app:latest@sha256:")
 
 
 # ---- mirrors and working offline ----
