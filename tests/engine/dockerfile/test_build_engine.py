@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import io
+import socket
 import tarfile
 import threading
 from contextlib import asynccontextmanager
@@ -15,8 +16,8 @@ import pytest
 
 from pipeline.digest import digest_bytes
 from pipeline.engine import read
-from pipeline.engine.dockerfile.adapter import EngineSession
 from pipeline.engine.dockerfile.build import build
+from pipeline.engine.dockerfile.git import CommitMismatch
 from pipeline.engine.engine import Engine
 from pipeline.engine.events import EngineEvent, ExecEvent
 from pipeline.engine.runtime.errors import ExecFailed
@@ -24,6 +25,7 @@ from pipeline.engine.settings import EngineSettings
 from pipeline.engine.sources.http import ChecksumMismatch
 from tests.engine import busybox
 from tests.engine.dockerfile.helpers import Files, secret
+from tests.engine.test_sources_git import commit, daemon, git
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -60,7 +62,7 @@ class Workshop:
         self.write(files or {})
         self.write({"Dockerfile": BASE + text, "base.tar": self.base_tar})
         context = await self.engine.host_directory(str(self.folder), no_cache=True)
-        return await build(EngineSession(self.engine), context, **options)  # type: ignore[arg-type]
+        return await build(self.engine, context, **options)  # type: ignore[arg-type]
 
     def write(self, files: Files) -> None:
         """Write files into the context."""
@@ -357,6 +359,58 @@ async def test_downloads_are_added_with_their_checksum(workshop: Workshop, serve
     assert listing == "600 base.tar\n600 note.txt\n644 other\nnotegroup\npasswd\n"
     with pytest.raises(ChecksumMismatch):
         await workshop.build(f"FROM base\nADD --checksum=sha256:{'0' * 64} {address}/note.txt /d/")
+
+
+async def test_repositories_are_added_at_a_ref(workshop: Workshop, tmp_path: Path) -> None:
+    """A directory of it alone, with `.git` when asked; a commit that the ref is not is refused."""
+    work = tmp_path / "served/repo.git"
+    work.mkdir(parents=True)
+    git(work, "init", "-q", "-b", "main")
+    (work / "sub").mkdir()
+    (work / "sub/file").write_text("sub")
+    first = commit(work, top="1")
+    git(work, "tag", "v1")
+    commit(work, top="2")
+
+    with daemon(tmp_path / "served") as address:
+        url = f"{address}/repo.git"
+        container = await workshop.build(
+            f"FROM base\nADD {url} /head\nADD {url}#v1 /one\nADD {url}#v1:sub /sub\n"
+            f"ADD --keep-git-dir {url}?tag=v1&commit={first} /kept"
+        )
+        listing = await workshop.sh(container, "cat /head/top /one/top; ls -A /head /sub /kept")
+        with pytest.raises(CommitMismatch):
+            await workshop.build(f"FROM base\nADD {url}?branch=main&commit={first} /x")
+
+    assert listing == "21/head:\nsub\ntop\n\n/kept:\n.git\nsub\ntop\n\n/sub:\nfile\n"
+
+
+async def test_triggers_of_a_stage_run_where_it_is_used(workshop: Workshop) -> None:
+    """Right after FROM, with the context of the build."""
+    container = await workshop.build(
+        "FROM base AS parent\nONBUILD COPY app /app\nONBUILD RUN tr a-z A-Z < /app > /APP\n"
+        "FROM parent\nRUN cat /app /APP > /both",
+        {"app": "app"},
+    )
+
+    assert await workshop.text(container, "/both") == "appAPP"
+    assert container.config.on_build == ()
+
+
+async def test_an_agent_socket_reaches_commands(workshop: Workshop, tmp_path: Path) -> None:
+    """Where the usual variable says, for root alone, and for this command alone."""
+    path = str(tmp_path / "agent.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        container = await workshop.build(
+            "FROM base\nRUN --mount=type=ssh stat -c '%F %a %u' $SSH_AUTH_SOCK > /one\n"
+            "RUN echo [$SSH_AUTH_SOCK] > /two",
+            ssh=path,
+        )
+        found = await workshop.texts(container, "/one", "/two")
+
+    assert found == ["socket 600 0\n", "[]\n"]
 
 
 async def test_independent_stages_run_side_by_side(workshop: Workshop) -> None:
