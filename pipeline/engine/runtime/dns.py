@@ -49,7 +49,7 @@ class DnsForwarder(asyncio.DatagramProtocol):
             OSError: The address cannot be listened on.
         """
         loop = asyncio.get_running_loop()
-        await loop.create_datagram_endpoint(lambda: self, local_addr=(address, port))
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(address, port))
         self._server = await asyncio.start_server(self._pass_stream, address, port)
 
     def close(self) -> None:
@@ -60,11 +60,6 @@ class DnsForwarder(asyncio.DatagramProtocol):
             self._server.close()
         for task in self._tasks:
             task.cancel()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the socket for the answers."""
-        assert isinstance(transport, asyncio.DatagramTransport)  # noqa: S101 - asyncio's promise
-        self._transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """Pass one query on."""

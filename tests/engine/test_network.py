@@ -1,0 +1,233 @@
+"""Networks of execs: namespaces on a bridge of the engine's own, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.engine.runtime import nat
+from pipeline.engine.runtime.dns import DnsForwarder, find_nameservers, is_local
+from pipeline.engine.runtime.network import Network
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.root, pytest.mark.anyio]
+
+
+async def test_a_namespace_has_loopback_and_a_way_to_the_gateway(tmp_path: Path) -> None:
+    """Each lease is another one, and two can talk to each other."""
+    network = await Network.open(tmp_path, offline=True)
+
+    async with network.lease() as one, network.lease() as two:
+        shown = _inside(one.path, "ip", "-o", "-4", "address")
+        listener = await network.socket_inside(two)
+        listener.bind((two.address, 4000))
+        listener.listen()
+        client = await network.socket_inside(one)
+        await asyncio.get_running_loop().sock_connect(client, (two.address, 4000))
+        client.close()
+        listener.close()
+
+    await network.close()
+    assert re.findall(r"inet (\S+)", shown) == ["127.0.0.1/8", f"{one.address}/24"]
+    assert one.address != two.address
+    assert network.limits == ()
+
+
+async def test_two_engines_have_bridges_of_their_own(tmp_path: Path) -> None:
+    """Even with the same state directory."""
+    first = await Network.open(tmp_path, offline=True)
+    second = await Network.open(tmp_path, offline=True)
+
+    assert first.gateway != second.gateway
+
+    await first.close()
+    await second.close()
+
+
+async def test_nothing_is_left_when_it_is_closed(tmp_path: Path) -> None:
+    """No interface, no rule, no address; closing twice is no error."""
+    network = await Network.open(tmp_path)
+    gateway = network.gateway
+    async with network.lease():
+        during = _traces(gateway)
+
+    await network.close()
+    await network.close()
+
+    assert len(during) >= 2
+    assert await _traces_without_links_in_removal(gateway) == []
+
+
+DOOMED = """
+import asyncio, sys, time
+from pathlib import Path
+from pipeline.engine.runtime.network import Network
+
+async def main():
+    network = await Network.open(Path(sys.argv[1]))
+    async with network.lease():
+        print(network.gateway, flush=True)
+        time.sleep(100)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_a_killed_engine_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    """Its bridge and its rules; those of a living engine stay."""
+    living = await Network.open(tmp_path)
+    doomed = subprocess.Popen([sys.executable, "-c", DOOMED, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert doomed.stdout is not None
+    gateway = doomed.stdout.readline().strip()
+    doomed.stdout.close()
+    doomed.kill()
+    doomed.wait()
+    assert _traces(gateway) != []
+
+    third = await Network.open(tmp_path / "other")
+
+    left, kept = await _traces_without_links_in_removal(gateway), _traces(living.gateway)
+    await third.close()
+    await living.close()
+    assert left == []
+    assert kept != []
+
+
+async def test_offline_adds_no_rule(tmp_path: Path) -> None:
+    """There is a bridge, and no translation."""
+    if shutil.which("iptables-save") is None:
+        pytest.skip("no iptables here")
+    network = await Network.open(tmp_path, offline=True)
+
+    traces = _traces(network.gateway)
+
+    await network.close()
+    assert [line for line in traces if line.startswith("-A")] == []
+
+
+async def test_without_a_tool_for_translation_the_network_works_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Execs keep loopback and bridge; it is told once."""
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    network = await Network.open(tmp_path)
+    async with network.lease() as namespace:
+        address = namespace.address
+
+    await network.close()
+    told = (
+        "execs cannot reach the outside: cannot translate addresses: "
+        "neither `iptables` nor `nft` is installed"
+    )
+    assert network.limits == (told,)
+    assert caplog.messages == [told]
+    assert address
+
+
+async def test_many_namespaces_in_turn_use_the_addresses_again(tmp_path: Path) -> None:
+    """More leases than addresses, and no address twice at once."""
+    network = await Network.open(tmp_path, offline=True)
+
+    addresses = set()
+    for _ in range(270):
+        async with network.lease() as namespace:
+            addresses.add(namespace.address)
+
+    await network.close()
+    assert len(addresses) == 253
+
+
+async def test_a_name_server_on_loopback_is_reached_through_a_forwarder() -> None:
+    """By UDP and by TCP."""
+    loop = asyncio.get_running_loop()
+    port = _free_port()
+
+    class Server(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+            udp.sendto(b"answer to " + data, addr)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"answer to " + await reader.read(100))
+        writer.close()
+
+    udp, _ = await loop.create_datagram_endpoint(Server, local_addr=("127.0.0.1", port))
+    tcp = await asyncio.start_server(serve, "127.0.0.1", port)
+    forwarder = DnsForwarder("127.0.0.1", port=port)
+    await forwarder.open("127.0.0.2", port=port)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.2", port))
+        await loop.sock_sendall(client, b"udp")
+        by_udp = await loop.sock_recv(client, 100)
+    reader, writer = await asyncio.open_connection("127.0.0.2", port)
+    writer.write(b"tcp")
+    by_tcp = await reader.read()
+
+    writer.close()
+    forwarder.close()
+    tcp.close()
+    udp.close()
+    await asyncio.sleep(0)
+    assert (by_udp, by_tcp) == (b"answer to udp", b"answer to tcp")
+
+
+async def test_name_servers_are_read_from_the_host_s_file(tmp_path: Path) -> None:
+    """IPv4 only, in order; a missing file names none."""
+    file = tmp_path / "resolv.conf"
+    file.write_text("# x\nsearch a\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.1\n")
+
+    assert find_nameservers(file) == ("127.0.0.53", "192.0.2.1")
+    assert find_nameservers(tmp_path / "none") == ()
+    assert (is_local("127.0.0.53"), is_local("192.0.2.1")) == (True, False)
+
+
+async def test_a_refused_rule_is_reported_with_what_the_tool_said() -> None:
+    """Whatever the tool is."""
+    if shutil.which("iptables-restore") is None:
+        pytest.skip("no iptables here")
+
+    with pytest.raises(nat.NatRefused, match="cannot run `iptables-restore`"):
+        nat.add_rules("pipeline0", "not-a-subnet")
+
+
+def _inside(namespace: Path, *command: str) -> str:
+    return subprocess.run(
+        ["nsenter", f"--net={namespace}", *command], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def _traces(gateway: str) -> list[str]:
+    """Return what this machine has of the engine with this gateway: links, addresses and rules."""
+    number = gateway.split(".")[2]
+    links = subprocess.run(["ip", "-o", "address"], capture_output=True, text=True, check=True).stdout
+    rules = ""
+    if shutil.which("iptables-save"):
+        rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
+    wanted = re.compile(rf"pipeline{number}\b|\bpl{number}x|10\.87\.{number}\.")
+    return [line for line in (links + rules).splitlines() if wanted.search(line)]
+
+
+async def _traces_without_links_in_removal(gateway: str) -> list[str]:
+    """Wait up to five seconds for the kernel, which removes a namespace's interfaces in its own time."""
+    for _ in range(100):
+        if not (traces := _traces(gateway)):
+            break
+        await asyncio.sleep(0.05)
+    return traces
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
