@@ -76,7 +76,12 @@ async def build(
         target=target,
     )
     visible = context.filter(exclude=ignored) if ignored else context
-    builder = _Builder(session, visible, plan, handles, ssh=ssh, no_init=no_init)
+    origin = Origin(
+        tree=visible.as_tree(),
+        title="the build context",
+        hint="the ignore file may leave it out" if ignored else None,
+    )
+    builder = _Builder(session, origin, plan, handles, ssh=ssh, no_init=no_init)
     container = (await builder.stage(plan.target)).container
     for name, handle in handles.items():
         container = container.with_mounted_secret(f"{SECRETS_FOLDER}/{name}", handle)
@@ -107,7 +112,7 @@ class _Builder:
     def __init__(
         self,
         session: BuildSession,
-        context: Directory,
+        context: Origin,
         plan: BuildPlan,
         secrets: dict[str, ops.SecretHandle],
         *,
@@ -115,7 +120,7 @@ class _Builder:
         no_init: bool,
     ) -> None:
         self._session = session
-        self._context = Origin(tree=context.as_tree(), title="the build context")
+        self._context = context
         self._plan = plan
         self._secrets = secrets
         self._ssh = ssh

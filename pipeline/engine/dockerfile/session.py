@@ -50,11 +50,12 @@ class BuildSession(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """A tree that files come from; `title` is what errors call it."""
+    """A tree that files come from; `title` is its name in errors, `hint` why a file may be missing."""
 
     tree: ops.Tree
     title: str
     is_image: bool = False
+    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,4 +84,6 @@ class Site:
         try:
             return await self.session.look(origin.tree, reader)
         except SourceMissing as error:
-            raise self.refuse(line, f"{error} in {origin.title}") from error
+            refused = self.refuse(line, f"{error} in {origin.title}")
+            refused.hint = origin.hint
+            raise refused from error

@@ -445,3 +445,34 @@ async def test_an_argument_is_in_the_key_of_the_commands_that_see_it(workshop: W
 
     assert values == ["1\n", "2\n", "1\n"]
     assert counts == [2, 1, 0]
+
+
+async def test_a_proxy_reaches_commands_and_another_one_runs_nothing_again(workshop: Workshop) -> None:
+    """It is how the network is reached, not what is built; it does not stay."""
+    text = "FROM base\nRUN echo $HTTP_PROXY $https_proxy > /proxy"
+    passed = [("HTTP_PROXY", "http://one.test"), ("https_proxy", "http://two.test")]
+    first = await workshop.build(text, build_args=passed)
+    found = await workshop.text(first, "/proxy")
+
+    second = await workshop.build(text, build_args=[("HTTP_PROXY", "http://other.test"), ("https_proxy", "")])
+
+    assert found == "http://one.test http://two.test\n"
+    assert await workshop.text(second, "/proxy") == found
+    assert first.config.env == (("PATH", "/bin"),)
+
+
+async def test_a_stage_made_again_with_equal_files_changes_nothing_after_it(workshop: Workshop) -> None:
+    """What a COPY takes is known by its content, whatever ran to make it."""
+    text = """FROM base AS made
+COPY number /n
+RUN echo same > /out
+FROM base
+COPY --from=made /out /in
+RUN cat /in > /used
+"""
+    await workshop.engine.sync(await workshop.build(text, {"number": "1"}))
+    workshop.started.clear()
+
+    await workshop.engine.sync(await workshop.build(text, {"number": "2"}))
+
+    assert workshop.started == ["echo same > /out"]

@@ -168,9 +168,11 @@ async def test_ignored_files_are_invisible(session: CopyingSession) -> None:
 
 
 async def test_an_ignored_source_is_missing(session: CopyingSession) -> None:
-    """As if it were not there."""
-    with pytest.raises(DockerfileError, match=r'"/a\.txt": not found in the build context'):
+    """As if it were not there; the hint says why that may be."""
+    with pytest.raises(DockerfileError, match=r'"/a\.txt": not found in the build context') as caught:
         await session.build("FROM scratch\nCOPY a.txt /", {"a.txt": "a", ".dockerignore": "*.txt"})
+
+    assert caught.value.hint == "the ignore file may leave it out"
 
 
 async def test_links_among_sources_are_followed_and_inside_directories_kept(
