@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 from dataclasses import replace
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline.digest import digest_file
 from pipeline.engine.recipes.archive import MirrorSettings, NoKeyring, find_archive
 from pipeline.engine.recipes.build import BuiltRecipe, RecipeFailed, SuiteNotVerified, build, mmdebstrap_argv
+from pipeline.engine.recipes.debs import DamagedPackage, KeptPackages
 from pipeline.engine.recipes.recipe import (
     BadPythonRequirement,
     Recipe,
@@ -30,20 +33,26 @@ if TYPE_CHECKING:
     from pipeline.engine.store import Store
 
 
+TODAY = "Debian {} from its packages of today, not the registry's image"
+
+
 @pytest.mark.parametrize(
     ("reference", "name", "suite", "note"),
     [
-        ("debian:bookworm-slim", "debian bookworm", "bookworm", "Debian bookworm from its packages of today, not the registry's image"),
-        ("docker.io/library/debian", "debian trixie", "trixie", "Debian trixie from its packages of today, not the registry's image"),
-        ("debian:stable-slim", "debian trixie", "trixie", "Debian trixie from its packages of today, not the registry's image"),
-        ("debian:11.9", "debian bullseye", "bullseye", "Debian bullseye from its packages of today, not the registry's image"),
+        ("debian:bookworm-slim", "debian bookworm", "bookworm", TODAY.format("bookworm")),
+        ("docker.io/library/debian", "debian trixie", "trixie", TODAY.format("trixie")),
+        ("debian:stable-slim", "debian trixie", "trixie", TODAY.format("trixie")),
+        ("debian:11.9", "debian bullseye", "bullseye", TODAY.format("bullseye")),
         ("python:3.11-slim", "python 3.11", "bookworm", "python 3.11.2 from Debian bookworm"),
         ("python:3.13-slim", "python 3.13", "trixie", "python 3.13.5 from Debian trixie"),
         ("python:3.9", "python 3.9", "bullseye", "python 3.9.2 from Debian bullseye"),
         ("python:3-slim", "python 3.13", "trixie", "python 3.13.5 from Debian trixie"),
         ("python:slim-bookworm", "python 3.13", "trixie", "python 3.13.5 from Debian trixie"),
-        ("python:3.12-slim", "python 3.13", "trixie", "python 3.13.5, not the 3.12 asked for, from Debian trixie"),
-        ("python:3.10.4-slim-bookworm", "python 3.11", "bookworm", "python 3.11.2, not the 3.10.4 asked for, from Debian bookworm"),
+        ("python:3.12", "python 3.13", "trixie", "python 3.13.5, not the 3.12 asked for, from Debian trixie"),
+        (
+            "python:3.10.4-slim-bookworm", "python 3.11", "bookworm",
+            "python 3.11.2, not the 3.10.4 asked for, from Debian bookworm",
+        ),
         ("node:18-slim", "node 18", "bookworm", "node 18.20.4 from Debian bookworm"),
         ("node:16", "node 18", "bookworm", "node 18.20.4, not the 16 asked for, from Debian bookworm"),
         ("node:lts-slim", "node 20", "trixie", "node 20.19.2 from Debian trixie"),
@@ -172,13 +181,16 @@ def test_the_command_names_suite_packages_and_sources() -> None:
     assert "--setup-hook=sync-in '/kept debs' /var/cache/apt/archives" in argv
 
 
+INSTALLED = "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1:2\n"
+
+
 def test_tidying_bounds_times_and_drops_what_differs_between_builds(tmp_path: Path) -> None:
     def tar(path: Path, when: int) -> Path:
         with tarfile.open(path, "w") as archive:
             for name, text in [
                 ("./etc/keep", "k"), ("./etc/hostname", f"{when}"), ("./var/log/dpkg.log", f"{when}"),
                 ("./dev/null", ""), ("./var/cache/apt/pkgcache.bin", f"{when}"),
-                ("./var/lib/dpkg/status", "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1:2\n"),
+                ("./var/lib/dpkg/status", INSTALLED),
                 ("./.available-packages", "Package: a\nArchitecture: all\nVersion: 1:2\nSHA256: abc\n"),
             ]:  # fmt: skip
                 member = tarfile.TarInfo(name)
@@ -211,6 +223,29 @@ def test_only_installed_packages_count() -> None:
     packages = parse_packages(status)
 
     assert [cached_name(package) for package in packages] == ["a_2%3a3-1_all.deb", "b_1_amd64.deb"]
+
+
+def test_kept_packages_that_changed_or_were_never_verified_are_dropped(tmp_path: Path) -> None:
+    """And a version that another one replaced goes as well."""
+    folder = tmp_path / "suite"
+    folder.mkdir()
+    packages = [Package(name=name, version="2", architecture="all") for name in ("good", "bad")]
+    for name in ("good_1_all", "good_2_all", "bad_2_all", "partial_1_all"):
+        (folder / f"{name}.deb").write_text(name)
+    known = [
+        replace(package, sha256=digest_file(folder / cached_name(package)).removeprefix("sha256:"))
+        for package in packages
+    ]
+    kept = KeptPackages(folder)
+    kept.verify(known)
+    (folder / "bad_2_all.deb").write_text("bad-2-all")
+
+    dropped = kept.drop_damaged()
+
+    assert dropped == ["bad_2_all.deb", "partial_1_all.deb"]
+    assert [path.name for path in folder.iterdir()] == ["good_2_all.deb"]
+    with pytest.raises(DamagedPackage, match=r"good_2_all\.deb$"):
+        kept.verify([replace(known[0], sha256="0" * 64)])
 
 
 @pytest.fixture
@@ -263,11 +298,6 @@ class TestBuild:
     @pytest.mark.slow
     async def test_a_suite_that_no_key_vouches_for_is_refused(self, store: Store, tmp_path: Path) -> None:
         keyring = tmp_path / "none.gpg"
-        subprocess.run(
-            ["gpg", "--homedir", os.fspath(tmp_path), "--batch", "--no-default-keyring", "--keyring",
-             os.fspath(keyring), "--import"],
-            input=b"", check=False, capture_output=True,
-        )  # fmt: skip
         keyring.touch()
         settings = MirrorSettings(keyring=os.fspath(keyring))
 
@@ -325,25 +355,32 @@ class TestBuild:
 
     @pytest.mark.slow
     @pytest.mark.timeout(600)
-    async def test_a_damaged_kept_package_is_refused_and_removed(
+    async def test_a_kept_package_that_is_not_the_archives_is_refused(
         self, store: Store, tmp_path: Path, recipe_cache: Path
     ) -> None:
-        """The size is as it was, so that only the digest tells."""
-        cache = tmp_path / "cache"
-        (cache / "debs").mkdir(parents=True)
+        """It unpacks well and has the right size, and its noted digest was forged with it."""
         await build(recipe_for("debian:bookworm-slim"), store, recipe_cache)
-        for kept in (recipe_cache / "debs").glob("tzdata_*.deb"):
-            data = bytearray(kept.read_bytes())
-            data[-1] ^= 0xFF
-            (cache / "debs" / kept.name).write_bytes(data)
+        cache = tmp_path / "cache"
+        shutil.copytree(recipe_cache / "packages", cache / "packages")
+        (forged,) = (cache / "packages/bookworm").glob("bash_*.deb")
+        data = bytearray(forged.read_bytes())
+        data[24:34] = b"1234567890"  # the time stamp of the archive's first member
+        forged.write_bytes(data)
+        (cache / "packages/bookworm.sums" / forged.name).write_text(digest_file(forged))
 
-        with pytest.raises(RecipeFailed, match="the kept package `tzdata_|mmdebstrap ended with"):
+        with pytest.raises(RecipeFailed) as caught:
             await build(recipe_for("debian:bookworm-slim"), store, cache)
+
+        assert str(caught.value) == (
+            "cannot build the stand-in `debian bookworm`: "
+            f"the kept package `{forged.name}` is not the archive's; it was removed"
+        )
+        assert not forged.exists()
 
 
 def unpacked(built: BuiltRecipe, root: Path) -> Path:
     with tarfile.open(built.layer) as archive:
-        archive.extractall(root, filter="fully_trusted", numeric_owner=True)
+        archive.extractall(root, filter="fully_trusted", numeric_owner=True)  # noqa: S202 - built here
     return root
 
 

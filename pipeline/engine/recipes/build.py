@@ -1,6 +1,6 @@
 """Building a recipe: `mmdebstrap` makes the tree, `tidy` makes it the same each time, the store keeps it.
 
-Packages are verified by apt against the archive's signatures; those kept from an earlier build are
+Packages are verified by apt against the archive's signatures; those kept from an earlier build (`debs`) are
 verified again against the same signed index.
 """
 
@@ -15,6 +15,7 @@ import shlex
 import shutil
 import signal
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -22,10 +23,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 import anyio.to_thread
 
-from pipeline.digest import Digest, digest_file
+from pipeline.digest import Digest
 from pipeline.engine.recipes.archive import Archive, MirrorSettings, find_archive
+from pipeline.engine.recipes.debs import DamagedPackage, KeptPackages
 from pipeline.engine.recipes.hooks import customize_hooks
-from pipeline.engine.recipes.tidy import AVAILABLE, Package, Tidied, cached_name, tidy
+from pipeline.engine.recipes.tidy import AVAILABLE, Package, Tidied, tidy
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
@@ -115,33 +117,42 @@ async def build(
         SuiteNotVerified: No key of this machine vouches for the suite.
         NoKeyring: The machine has no Debian keys at all.
     """
-    folder = anyio.Path(cache_dir)
-    for name in ("built", "debs", "tmp"):
-        await (folder / name).mkdir(parents=True, exist_ok=True)
+    kept = KeptPackages(cache_dir / "packages" / recipe.suite)
+    for folder in (cache_dir / "built", cache_dir / "tmp", kept.folder):
+        await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
     record = cache_dir / "built" / f"{recipe.digest.removeprefix('sha256:')}.json"
     if not refresh and (known := _load(recipe, record, store)) is not None:
         return known
     async with _alone(record.with_suffix(".lock")):
         if not refresh and (known := _load(recipe, record, store)) is not None:
             return known
+        await anyio.to_thread.run_sync(_sweep, cache_dir / "tmp")
         archive = await anyio.to_thread.run_sync(find_archive, mirror_settings or MirrorSettings())
-        tidied = await _make(recipe, archive, store, cache_dir)
+        tidied = await _make(recipe, archive, store, kept, cache_dir / "tmp")
         _save(record, tidied)
         return _built(recipe, tidied, store)
 
 
-async def _make(recipe: Recipe, archive: Archive, store: _Store, cache_dir: Path) -> Tidied:
+async def _make(recipe: Recipe, archive: Archive, store: _Store, kept: KeptPackages, tmp: Path) -> Tidied:
     if shutil.which("mmdebstrap") is None:
         raise RecipeFailed(recipe, "mmdebstrap is not installed", hint="apt-get install mmdebstrap")
-    with tempfile.TemporaryDirectory(dir=cache_dir / "tmp", ignore_cleanup_errors=True) as name:
+    await anyio.to_thread.run_sync(kept.drop_damaged)
+    with tempfile.TemporaryDirectory(dir=tmp, ignore_cleanup_errors=True) as name:
         work = Path(name)
         _lay_out(work, recipe, archive)
-        log = await _run(recipe, archive, mmdebstrap_argv(recipe, work, cache_dir / "debs"), work)
+        log = await _run(recipe, archive, mmdebstrap_argv(recipe, work, kept.folder), work)
         try:
-            return await anyio.to_thread.run_sync(_keep, store, work / "root.tar", cache_dir / "debs")
+            return await anyio.to_thread.run_sync(_keep, store, work / "root.tar", kept)
         except DamagedPackage as error:
-            reason = f"the kept package `{error.path.name}` was damaged and is now removed"
+            reason = f"the kept package `{error.path.name}` is not the archive's; it was removed"
             raise RecipeFailed(recipe, reason, hint="run it again", log=log) from error
+
+
+def _sweep(tmp: Path) -> None:
+    """Remove what builds that were killed left behind: nothing runs for so long."""
+    for left in tmp.iterdir():
+        if time.time() - left.stat().st_mtime > 2 * _LIMIT_S:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _lay_out(work: Path, recipe: Recipe, archive: Archive) -> None:
@@ -149,14 +160,6 @@ def _lay_out(work: Path, recipe: Recipe, archive: Archive) -> None:
     work.chmod(0o755)
     (work / "sources.list").write_text(archive.sources(recipe.suite))
     (work / "apt.conf").write_text("\n".join([*archive.apt_options, 'Acquire::Languages "none";', ""]))
-
-
-class DamagedPackage(Exception):
-    """A kept package is not what the signed index says."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self.path = path
 
 
 def mmdebstrap_argv(recipe: Recipe, work: Path, debs: Path) -> list[str]:
@@ -232,15 +235,11 @@ def _failure(recipe: Recipe, archive: Archive, log: str, status: int) -> RecipeF
     return RecipeFailed(recipe, f"mmdebstrap ended with {status}: {last}", log=log)
 
 
-def _keep(store: _Store, tar: Path, debs: Path) -> Tidied:
-    """Tidy the tree into the store; refuse it when a kept package it was made of is damaged."""
+def _keep(store: _Store, tar: Path, kept: KeptPackages) -> Tidied:
+    """Tidy the tree into the store; refuse it when a kept package it was made of is not the archive's."""
     with store.blobs.writer() as writer:
         tidied = tidy(tar, writer.write, epoch_s=EPOCH_S)
-        for package in tidied.packages:
-            path = debs / cached_name(package)
-            if package.sha256 and path.exists() and digest_file(path) != f"sha256:{package.sha256}":
-                path.unlink()
-                raise DamagedPackage(path)
+        kept.verify(tidied.packages)
     return tidied
 
 
