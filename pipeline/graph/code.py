@@ -12,19 +12,24 @@ import hashlib
 import os
 import re
 import sys
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.graph.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 
 _IMPORT: Final = re.compile(
     r"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]*)|import[ \t]+([\w., \t]+))",
     re.MULTILINE,
 )
-_PLAIN: Final = (str, bytes, int, float, bool, type(None), complex)
+_PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None), complex, range, slice})
+_TELLING_MODULES: Final = frozenset({"datetime", "decimal", "fractions", "pathlib", "uuid", "ipaddress"})
+_DESCRIPTORS: Final = (MemberDescriptorType, GetSetDescriptorType, property)
 _IMPORT_NAME: Final = dis.opmap["IMPORT_NAME"]
 # Our own version is a part of every key, so the machinery below the stages need not be followed.
 _COVERED_BY_VERSION: Final = ("pipeline.graph", "pipeline.errors", "pipeline.digest", "pipeline.testing")
@@ -44,6 +49,7 @@ class _Walk:
         module = str(function.__module__)
         self.top = module.partition(".")[0]
         self.found: dict[str, str] = {}
+        self._open: set[int] = set()  # objects whose content is being told
         package = sys.modules.get(self.top)
         paths = list(getattr(package, "__path__", []))
         if paths and "." in module:
@@ -83,13 +89,39 @@ class _Walk:
             if self.inside(str(value.__module__)):
                 self.define(value)
             return ""
-        text = _constant(value)
-        if text is None:
-            owner = type(value)
-            if self.inside(owner.__module__):
-                self.define(owner)
-            text = owner.__qualname__
-        return f"{name}={text};"
+        return f"{name}={self.text(value)};"
+
+    def text(self, value: object) -> str:
+        """A text for any value: its content where it is known how to tell, else its type."""
+        plain = _constant(value)
+        if plain is not None:
+            return plain
+        if isinstance(value, (Stage, ModuleType, FunctionType, type)):
+            return self.follow(value) or getattr(value, "__qualname__", type(value).__qualname__)
+        if id(value) in self._open:
+            return "…"  # it holds itself
+        self._open.add(id(value))
+        try:
+            return type(value).__qualname__ + self.content(value)
+        finally:
+            self._open.discard(id(value))
+
+    def content(self, value: object) -> str:
+        """What a container, or an object of the stage's own code, holds."""
+        if isinstance(value, (tuple, list)):
+            return repr([self.text(item) for item in value])
+        if isinstance(value, (set, frozenset)):
+            return repr(sorted(self.text(item) for item in value))
+        if isinstance(value, Mapping):
+            return repr([(self.text(key), self.text(item)) for key, item in value.items()])
+        if isinstance(value, partial):
+            return self.text((value.func, value.args, value.keywords))
+        if not self.inside(str(type(value).__module__)):
+            return ""
+        self.define(type(value))
+        names = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+        held = {name: getattr(value, name) for name in names if hasattr(value, name)}
+        return self.text({**held, **getattr(value, "__dict__", {})})
 
     def define(self, value: FunctionType | type) -> None:
         """Note the digest of a function or class under its own name."""
@@ -110,7 +142,8 @@ class _Walk:
             if name in function.__globals__:
                 yield self.follow(function.__globals__[name], name)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            yield self.follow(cell.cell_contents, name)
+            with suppress(ValueError):  # a variable that has no value yet
+                yield self.follow(cell.cell_contents, name)
         for name in _imports(function.__code__, str(function.__globals__.get("__package__") or "")):
             if self.inside(name):
                 self.module(name)
@@ -121,15 +154,17 @@ class _Walk:
             yield base.__qualname__ + self.follow(base)
         for name, item in sorted(vars(value).items()):
             inner = getattr(item, "__func__", None) or getattr(item, "fget", None) or item
+            inner = getattr(inner, "__wrapped__", inner) if isinstance(inner, FunctionType) else inner
             if name in {"__module__", "__dict__", "__weakref__", "__doc__", "__firstlineno__"}:
                 continue
             if name == "__annotations__":
                 yield repr(sorted((key, str(kind)) for key, kind in item.items()))
-            elif isinstance(inner, FunctionType) and not inner.__code__.co_filename.startswith("<"):
-                yield name
-                yield from self.function(inner)
-            elif (text := _constant(inner)) is not None:
-                yield f"{name}={text}"
+            elif isinstance(inner, FunctionType):
+                if not inner.__code__.co_filename.startswith("<"):  # generated ones follow from the fields
+                    yield name
+                    yield from self.function(inner)
+            elif not isinstance(inner, _DESCRIPTORS):
+                yield self.follow(inner, name)
 
     def module(self, name: str) -> None:
         """Note a module's file, and those of the modules it imports from the same place."""
@@ -203,16 +238,14 @@ def _code_text(code: CodeType) -> str:
 
 def _constant(value: object) -> str | None:
     """A text for plain values and containers of them, the same in every process; else None."""
-    if isinstance(value, _PLAIN) or value is Ellipsis:
+    kind = type(value)
+    if kind in _PLAIN or value is Ellipsis or kind.__module__ in _TELLING_MODULES:
         return repr(value)
     if isinstance(value, re.Pattern):
         return f"{value.pattern!r}/{value.flags}"
-    if isinstance(value, (tuple, list)):
-        inner = [_constant(item) or type(item).__qualname__ for item in value]
-    elif isinstance(value, (set, frozenset)):
-        inner = sorted(_constant(item) or "" for item in value)
-    elif isinstance(value, dict):
-        inner = [f"{_constant(key)}:{_constant(item)}" for key, item in value.items()]
-    else:
-        return None
-    return type(value).__name__ + repr(inner)
+    if kind is tuple or kind is frozenset:
+        inner = [_constant(item) for item in value]  # type: ignore[attr-defined]  # both iterate
+        if None in inner:
+            return None
+        return kind.__name__ + repr(inner if kind is tuple else sorted(map(str, inner)))
+    return None

@@ -195,7 +195,8 @@ current_context: ContextVar[Context | None] = ContextVar("current_context", defa
 """The context of the stage this task works for; what carries spans to the engine reads it."""
 
 EngineOpener = Callable[[Callable[[Any], None]], Any]
-"""Given a function that takes events, an async context manager that lends the run's `dagger.Client`."""
+"""Given a function that takes events (to be called in the event loop's thread), an async context manager that
+lends the run's `dagger.Client`."""
 
 
 class _Watched(Mapping[str, Any]):

@@ -5,8 +5,8 @@ Used by a run, and by listings and `explain`, which start nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.graph.code import code_of
 from pipeline.graph.context import observed_config
@@ -29,10 +29,10 @@ class World:
     environment: str = ""
     commit: str = ""
     dirty: bool = False
-    config: Mapping[str, Any]
-    options: Mapping[str, Mapping[str, Any]]  # per stage, over the declared ones
-    facts: Mapping[str, str]
-    image_digest: Callable[[str], str | None]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # over the declared ones
+    facts: Mapping[str, str] = field(default_factory=dict)
+    image_digest: Callable[[str], str | None] = lambda name: None
 
     def now(self, observed: str) -> str | None:
         """What a stage would observe now under a name it observed before; None when nobody can tell."""
@@ -127,17 +127,30 @@ class Lookup:
             return Found(why="the stage cache is off")
         if (doubt := self.distrust(name)) is not None:
             return Found(why=doubt)
-        parts = parts_of(
-            row.stage,
-            code=self._code[name],
-            files=self.files,
-            needs={need: self.keys[need] for need in self._key_needs(name)},
-            options=self.options(name),
-            facts=self.world.facts,
-        )
+        parts = self._parts(name, {need: self.keys[need] for need in self._key_needs(name)})
         if not self.read:
             return Found(why="cached results are not taken", parts=parts)
         return self._compare(parts, self.cache)
+
+    def own_changes(self, name: str) -> tuple[Change, ...]:
+        """What differs from the entry stored last, the keys of needs that are not known aside."""
+        last = None if self.cache is None or name not in self._code else self.cache.last(name)
+        if last is None:
+            return ()
+        known = {need: self.keys.get(need, last.needs.get(need, "")) for need in self._key_needs(name)}
+        parts = self._parts(name, known)
+        seen = {other: self._seen(other, was) for other, was in last.observed.items()}
+        return explain(last, with_observed(parts, seen))
+
+    def _parts(self, name: str, needs: Mapping[str, str]) -> KeyParts:
+        return parts_of(
+            self.plan.rows[name].stage,
+            code=self._code[name],
+            files=self.files,
+            needs=needs,
+            options=self.options(name),
+            facts=self.world.facts,
+        )
 
     def _compare(self, parts: KeyParts, cache: StageCache) -> Found:
         entry = cache.find(parts.stage, parts.base)
@@ -157,6 +170,35 @@ class Lookup:
         return was if now is None else now
 
 
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why one stage would run or not: every difference, and the needs that run before it."""
+
+    action: Literal["run", "cached", "skip"]
+    why: str
+    changes: tuple[Change, ...] = ()
+    running_needs: tuple[str, ...] = ()  # explain these for the rest of the story
+
+
+def explain_stage(lookup: Lookup, name: str) -> Explanation:
+    """Explain one stage of the plan. Starts nothing.
+
+    When a need runs, its new key is not known; the stage's own differences are told all the same.
+
+    Raises:
+        KeyError: The plan has no such stage.
+    """
+    rows = {row.name: row for row in forecast(lookup, {})}
+    row = rows[name]
+    if row.action == "skip" or lookup.can_look(name):
+        changes = () if row.action == "skip" else lookup.look(name).changes
+        return Explanation(action=row.action, why=row.why, changes=changes)
+    running = tuple(need for need in row.needs if rows[need].action == "run" and need not in lookup.keys)
+    changes = lookup.own_changes(name)
+    why = ", ".join([row.why, say(changes)] if changes else [row.why])
+    return Explanation(action=row.action, why=why, changes=changes, running_needs=running)
+
+
 def forecast(lookup: Lookup, expected_s: Mapping[str, float]) -> tuple[PlannedStage, ...]:
     """The plan's rows with what would happen to each: run, cached or skip, and why. Starts nothing.
 
@@ -167,6 +209,7 @@ def forecast(lookup: Lookup, expected_s: Mapping[str, float]) -> tuple[PlannedSt
     for name, row in lookup.plan.rows.items():
         links = row.links
         blocked = next((need for need in (*links.needs, *links.optional) if need in running), None)
+        action: Literal["run", "cached", "skip"]
         if row.skipped:
             action, why = "skip", row.why
         elif lookup.can_look(name):
@@ -181,7 +224,7 @@ def forecast(lookup: Lookup, expected_s: Mapping[str, float]) -> tuple[PlannedSt
                 name=name,
                 needs=(*links.needs, *links.optional),
                 after=links.after,
-                action=action,  # type: ignore[arg-type]  # one of the three literals above
+                action=action,
                 why=why,
                 effect=row.stage.effect,
                 expected_s=expected_s.get(name),

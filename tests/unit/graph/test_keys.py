@@ -21,16 +21,21 @@ if TYPE_CHECKING:
 
 STAGES = '''
 """Stages."""
+import functools
 import re
 import json
 from {name} import helpers
-from {name}.deep import used, unused, Shape
+from {name}.deep import Level, Policy, Shape, half, unused, used
 from pipeline import Context, stage
 
 LIMIT = 3
 WORDS = {{"b", "a", "c"}}
 PATTERN = re.compile("x+")
 OTHER = 1
+POLICY = Policy(limit=3, inner=Policy(limit=7))
+TABLE = {{"a": [Policy(limit=5)], "self": []}}
+TABLE["self"].append(TABLE)
+HALF = functools.partial(half, by=2)
 
 def near(value):
     """Docs."""
@@ -41,7 +46,8 @@ async def unit(ctx: Context) -> int:
     # a comment
     def inner():
         return near(1)
-    return used() + inner() + len(WORDS) + helpers.help() + Shape().area() + len(PATTERN.pattern)
+    total = POLICY.limit + len(TABLE) + HALF(4) + Level.HIGH.value
+    return total + used() + inner() + len(WORDS) + helpers.help() + Shape().area() + len(PATTERN.pattern)
 
 @stage
 async def late(ctx: Context) -> int:
@@ -56,6 +62,11 @@ FILES = {
     "far.py": "FAR = 1\n",
     "deep.py": (
         "BASE = 1\n"
+        "import dataclasses, enum\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class Policy:\n    limit: int\n    inner: object = None\n"
+        "class Level(enum.Enum):\n    HIGH = 9\n"
+        "def half(x, by):\n    return x / by\n"
         "def used():\n    return BASE\n"
         "def unused():\n    return 2\n"
         "class Shape:\n    side: int = 2\n    def area(self):\n        return self.side ** 2\n"
@@ -105,7 +116,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package
 def test_the_code_of_a_stage_is_what_it_uses_of_its_own_package(package: Package) -> None:
     """Functions and classes by name, whole modules by file; nothing of other packages."""
     assert sorted(package.code()) == [
+        "pkg.deep:Level",
+        "pkg.deep:Policy",
         "pkg.deep:Shape",
+        "pkg.deep:half",
         "pkg.deep:used",
         "pkg.stages:near",
         "pkg.stages:unit",
@@ -132,6 +146,12 @@ def test_the_code_of_a_stage_is_what_it_uses_of_its_own_package(package: Package
         ("stages.py", "near(1)", "near(2)", ["pkg.stages:unit"]),
         ("stages.py", '{"b", "a", "c"}', '{"b", "a"}', ["pkg.stages:unit"]),
         ("stages.py", '"x+"', '"x*"', ["pkg.stages:unit"]),
+        ("stages.py", "Policy(limit=3,", "Policy(limit=4,", ["pkg.stages:unit"]),
+        ("stages.py", "Policy(limit=7)", "Policy(limit=8)", ["pkg.stages:unit"]),
+        ("stages.py", "Policy(limit=5)", "Policy(limit=6)", ["pkg.stages:unit"]),
+        ("stages.py", "half, by=2", "half, by=4", ["pkg.stages:unit"]),
+        ("deep.py", "HIGH = 9", "HIGH = 8", ["pkg.deep:Level"]),
+        ("deep.py", "x / by", "x // by", ["pkg.deep:half"]),
         ("deep.py", "BASE = 1", "BASE = 2", ["pkg.deep:used"]),
         ("deep.py", "side: int = 2", "side: int = 3", ["pkg.deep:Shape"]),
         ("deep.py", "** 2", "** 3", ["pkg.deep:Shape"]),
