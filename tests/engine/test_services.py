@@ -192,7 +192,7 @@ async def test_a_service_that_ignores_the_request_to_stop_can_be_killed(town: To
 
 async def test_a_health_check_is_run_inside_the_service(town: Town) -> None:
     """It is healthy when the check first succeeds; it needs no port."""
-    check = ops.Healthcheck(
+    check = ops.Healthcheck(  # noqa: S604 - a shell in the container
         args=("test -e /ready",),
         shell=True,
         interval_s=0.05,
