@@ -56,8 +56,9 @@ CASES: dict[str, tuple[str, ins.Instruction]] = {
     "run secret": (
         "RUN --mount=type=secret,id=t,env=TOKEN,required --mount=type=secret,id=u,dst=/u,mode=0440 x",
         ins.Run(
-            at=_at("RUN --mount=type=secret,id=t,env=TOKEN,required"
-                   " --mount=type=secret,id=u,dst=/u,mode=0440 x"),
+            at=_at(
+                "RUN --mount=type=secret,id=t,env=TOKEN,required --mount=type=secret,id=u,dst=/u,mode=0440 x"
+            ),
             command=CommandLine(args=("x",), is_shell=True),
             mounts=(
                 RunMount(type="secret", id="t", env="TOKEN", required=True),
@@ -95,8 +96,9 @@ CASES: dict[str, tuple[str, ins.Instruction]] = {
     "copy": (
         "COPY --from=b --chown=u:g --chmod=755 --link --parents=false --exclude=a --exclude=b c d e/",
         ins.Copy(
-            at=_at("COPY --from=b --chown=u:g --chmod=755 --link --parents=false"
-                   " --exclude=a --exclude=b c d e/"),
+            at=_at(
+                "COPY --from=b --chown=u:g --chmod=755 --link --parents=false --exclude=a --exclude=b c d e/"
+            ),
             sources=("c", "d"),
             destination="e/",
             from_="b",
@@ -150,8 +152,10 @@ CASES: dict[str, tuple[str, ins.Instruction]] = {
         "HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=1s --start-interval=2s"
         " --retries=4 CMD curl x",
         ins.Healthcheck(
-            at=_at("HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=1s --start-interval=2s"
-                   " --retries=4 CMD curl x"),
+            at=_at(
+                "HEALTHCHECK --interval=1m30s --timeout=500ms --start-period=1s --start-interval=2s"
+                " --retries=4 CMD curl x"
+            ),
             command=CommandLine(args=("curl x",), is_shell=True),
             interval_s=90.0,
             timeout_s=0.5,
@@ -170,7 +174,7 @@ CASES: dict[str, tuple[str, ins.Instruction]] = {
         ins.Onbuild(at=_at("ONBUILD COPY <<-E /x"), trigger="COPY <<-E /x\n\ta\nE"),
     ),
     "maintainer": ("MAINTAINER a b", ins.Maintainer(at=_at("MAINTAINER a b"), author="a b")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("text", "expected"), CASES.values(), ids=CASES.keys())
@@ -218,7 +222,9 @@ REFUSED = {
     ),
     "shell form of shell": ("FROM a\nSHELL bash -c", 2, "SHELL requires the arguments to be in JSON form"),
     "healthcheck kind": (
-        "FROM a\nHEALTHCHECK curl", 2, "unknown type 'CURL' in HEALTHCHECK: use CMD or NONE"
+        "FROM a\nHEALTHCHECK curl",
+        2,
+        "unknown type 'CURL' in HEALTHCHECK: use CMD or NONE",
     ),
     "healthcheck interval": (
         "FROM a\nHEALTHCHECK --interval=5 CMD x",
@@ -248,14 +254,49 @@ REFUSED = {
         "'size' is not allowed for a mount of type bind",
     ),
     "onbuild onbuild": (
-        "FROM a\nONBUILD ONBUILD RUN a", 2, "chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"
+        "FROM a\nONBUILD ONBUILD RUN a",
+        2,
+        "chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
     ),
     "onbuild from": ("FROM a\nONBUILD FROM b", 2, "FROM isn't allowed as an ONBUILD trigger"),
     "onbuild of nonsense": ("FROM a\nONBUILD FOO b", 2, "unknown instruction: FOO"),
     "two escapes": ("# escape=`\n# escape=`\nFROM a", 2, "only one escape parser directive can be used"),
     "odd escape": ("# escape=x\nFROM a", 1, "invalid ESCAPE 'x': it must be ` or \\"),
+    "workdir nothing": ("FROM a\nWORKDIR", 2, "WORKDIR requires exactly one argument"),
+    "expose nothing": ("FROM a\nEXPOSE", 2, "EXPOSE requires at least one argument"),
+    "label nothing": ("FROM a\nLABEL", 2, "LABEL requires at least one argument"),
+    "arg blank": ("FROM a\nARG =x", 2, "ARG names can not be blank"),
+    "run security": ("FROM a\nRUN --security=x a", 2, "unsupported security mode 'x'"),
+    "shell empty": ("FROM a\nSHELL []", 2, "SHELL requires at least one argument"),
+    "volume nothing": ("FROM a\nVOLUME []", 2, "VOLUME requires at least one argument"),
+    "volume blank": ('FROM a\nVOLUME [""]', 2, "VOLUME specified can not be an empty string"),
+    "healthcheck nothing": ("FROM a\nHEALTHCHECK", 2, "HEALTHCHECK requires at least one argument"),
+    "healthcheck none and more": ("FROM a\nHEALTHCHECK NONE x", 2, "HEALTHCHECK NONE takes no arguments"),
+    "healthcheck without command": ("FROM a\nHEALTHCHECK CMD", 2, "missing command after HEALTHCHECK CMD"),
+    "healthcheck too often": (
+        "FROM a\nHEALTHCHECK --interval=1us CMD x",
+        2,
+        "--interval cannot be less than 1ms, got 1us",
+    ),
+    "onbuild nothing": ("FROM a\nONBUILD", 2, "ONBUILD requires at least one argument"),
+    "mount without value": (
+        "FROM a\nRUN --mount=type=bind,target a",
+        2,
+        "invalid field 'target': it must be a key=value pair",
+    ),
+    "mount switch": (
+        "FROM a\nRUN --mount=target=/a,ro=maybe b",
+        2,
+        "expecting boolean value for ro, not: maybe",
+    ),
+    "mount required": (
+        "FROM a\nRUN --mount=type=cache,target=/a,required b",
+        2,
+        "'required' is not allowed for a mount of type cache",
+    ),
+    "mount uid": ("FROM a\nRUN --mount=type=cache,target=/a,uid=bob b", 2, "invalid value bob for uid"),
     "line after a continuation": ("FROM a\nRUN a \\\n\n  b\nFOO", 5, "unknown instruction: FOO"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("text", "line", "reason"), REFUSED.values(), ids=REFUSED.keys())
@@ -303,3 +344,23 @@ def test_an_onbuild_trigger_is_read_again_as_it_was_recorded() -> None:
         sources=(Heredoc(name="E", content="a\n", chomp=True, raw="\ta\n"),),
         destination="/x",
     )
+
+
+def test_a_recorded_trigger_is_one_instruction() -> None:
+    """An image can hold anything in its configuration; its line is that of the FROM."""
+    with pytest.raises(DockerfileError) as caught:
+        parse_trigger("RUN a\nRUN b", file="Dockerfile", line=3)
+
+    assert str(caught.value) == (
+        "cannot parse `Dockerfile` line 3: ONBUILD trigger `RUN a\nRUN b` is not one instruction"
+    )
+
+
+def test_marks_that_are_no_heredocs_are_left_alone() -> None:
+    """Shifts, quoted marks, and words a shell alone understands."""
+    lines = ("RUN echo $((1<<2))", "RUN cat '<<x'", 'RUN echo "${x<<y}"', 'RUN ["cat", "<<E"]', "CMD cat <<E")
+
+    found = [_one(line) for line in lines]
+
+    assert [each.heredocs for each in found if isinstance(each, ins.Run)] == [(), (), (), ()]
+    assert isinstance(found[-1], ins.Cmd)

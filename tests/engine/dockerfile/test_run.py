@@ -15,7 +15,7 @@ ENV = (("PATH", "/usr/bin:/bin"),)
 
 async def _run(session: CopyingSession, lines: str, **options: object) -> ops.Exec:
     """Return the last command of a build on `base`."""
-    container = await session.build(f"FROM base\n{lines}", {"dir/f": "f", "g": "g"}, **options)  # type: ignore[arg-type]
+    container = await session.build(f"FROM base\n{lines}", {"dir/f": "f", "g": "g", "h": "h"}, **options)  # type: ignore[arg-type]
     return execs(container)[-1]
 
 
@@ -147,7 +147,7 @@ async def test_bind_mounts_hold_just_what_they_name(session: CopyingSession) -> 
         sorted(path.name for path in session.evaluate(mount.tree).iterdir())
         for mount in (file, folder, whole)
     ]
-    assert names == [["g"], ["f"], ["Dockerfile", "dir", "g"]]
+    assert names == [["g"], ["f"], ["Dockerfile", "dir", "g", "h"]]
 
 
 async def test_a_bind_mount_of_an_image_is_the_image_itself(session: CopyingSession) -> None:
@@ -236,6 +236,23 @@ REFUSED = {
         "RUN --mount=source=nope,target=/x y",
         '"/nope": not found in the build context',
     ),
+    "owner": (
+        "ARG U=bob\nRUN --mount=type=cache,target=/x,uid=$U y",
+        "`bob` is no user or group number",
+    ),
+    "mode": ("ARG M=rw\nRUN --mount=type=cache,target=/x,mode=$M y", "`rw` is no octal mode"),
+    "sharing": (
+        "ARG S=all\nRUN --mount=type=cache,target=/x,sharing=$S y",
+        "unsupported sharing value `all`",
+    ),
+    "several sources": (
+        "RUN --mount=source=?,target=/x y",
+        "the mount source `?` means several paths",
+    ),
+    "file as a seed": (
+        "RUN --mount=type=cache,target=/x,from=base,source=/etc/passwd y",
+        "the cache source `/etc/passwd` is no directory",
+    ),
     "size": ("RUN --mount=type=tmpfs,target=/x,size=big y", "`big` is no size: write it as 64m or 1g"),
 }
 
@@ -248,7 +265,7 @@ async def test_a_mount_that_cannot_be_is_refused_with_its_line(
     with pytest.raises(DockerfileError) as caught:
         await _run(session, line)
 
-    assert str(caught.value) == f"cannot build `Dockerfile` line 2: {reason}"
+    assert str(caught.value) == f"cannot build `Dockerfile` line {2 + line.count(chr(10))}: {reason}"
 
 
 async def test_a_build_runs_only_what_it_has_to_look_into(session: CopyingSession) -> None:

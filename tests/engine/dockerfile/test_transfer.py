@@ -358,7 +358,8 @@ REMOTES = {
     "http": ("http://h/x/y.tgz?q#f", HttpSource(url="http://h/x/y.tgz?q#f", name="y.tgz")),
     "https git": ("https://h/r.git", GitSource(url="https://h/r.git")),
     "branch and directory": (
-        "https://h/r.git#main:a/b", GitSource(url="https://h/r.git", ref="main", subdir="a/b"),
+        "https://h/r.git#main:a/b",
+        GitSource(url="https://h/r.git", ref="main", subdir="a/b"),
     ),
     "scp": ("git@h:o/r.git#v1", GitSource(url="git@h:o/r.git", ref="v1")),
     "ssh": ("ssh://git@h/o/r", GitSource(url="ssh://git@h/o/r")),
@@ -376,7 +377,7 @@ REMOTES = {
         "https://h/r.git?ref=x&keep-git-dir=true",
         GitSource(url="https://h/r.git", ref="x", keep_git_dir=True),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("text", "expected"), REMOTES.values(), ids=REMOTES.keys())
