@@ -150,6 +150,7 @@ def configured(one: AnyStage, config: Config) -> AnyStage:
         before = one.retry or Retry(1)
         changes["retry"] = dataclasses.replace(before, attempts=wanted.retry + 1)
     given = {"command": wanted.command, "args": wanted.args, "env": dict(wanted.env)}
+    given["system_packages"] = wanted.system_packages
     options = {name: value for name, value in given.items() if value}
     if options:
         changes["options"] = types.MappingProxyType({**one.options, **options})

@@ -24,6 +24,7 @@ from pipeline.config.values import (
     Config,
     Count,
     Hosts,
+    PackageName,
     PythonVersion,
     Seconds,
     Size,
@@ -219,6 +220,14 @@ def _python_version(value: object) -> str:
     return value
 
 
+def _package_name(value: object) -> str:
+    """Take a name of a Debian package; nothing that apt would read as an option or as a removal."""
+    pattern = r"[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9-]+)?(?:[=/][A-Za-z0-9.+~:-]+)?"
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        raise Unfit('a Debian package such as "git"', value)
+    return value
+
+
 _HOOKS: Final[Mapping[Any, Callable[[object], Any]]] = {
     bool: _bool,
     str: _string,
@@ -229,4 +238,5 @@ _HOOKS: Final[Mapping[Any, Callable[[object], Any]]] = {
     Command: _command,
     Hosts: _hosts,
     PythonVersion: _python_version,
+    PackageName: _package_name,
 }

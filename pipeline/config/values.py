@@ -18,6 +18,7 @@ Times = NewType("Times", int)  # 0 or more
 Command = NewType("Command", tuple[str, ...])  # an array, or a string run by `sh -c`
 Hosts = NewType("Hosts", tuple[str, ...])  # an array of strings, or one string
 PythonVersion = NewType("PythonVersion", str)  # "3.x"
+PackageName = NewType("PackageName", str)  # of Debian: "git", "libpq-dev", "libc6:arm64", "git=1:2.39.5-0"
 
 Table: TypeAlias = dict[str, Any]
 
@@ -84,6 +85,7 @@ class StageSettings:
     soft_fail: bool | None = None
     weight: Count | None = None
     env: Mapping[str, str] = field(default_factory=dict)  # environment of the stage's containers
+    system_packages: tuple[PackageName, ...] = ()  # Debian packages installed into the stage's container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

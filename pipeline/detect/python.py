@@ -10,6 +10,16 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from pipeline.detect.checks import HOOKS, find_pins, find_tools, mypy_knows_files
+from pipeline.detect.testing import (
+    TEST_FILE,
+    TEST_FOLDERS,
+    find_plugins,
+    find_test_paths,
+    parse_pytest_settings,
+    uses_unittest,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
@@ -18,8 +28,6 @@ Installer = Literal["uv", "poetry", "pdm", "pip", "metadata", "none"]
 """How dependencies are given: a tool's lock file, requirement files, or the project's own metadata."""
 
 REQUIREMENTS: Final = re.compile(r"(?:requirements|dev-requirements|test-requirements)[\w.-]*\.(?:txt|lock)$")
-TEST_FOLDERS: Final = ("tests", "test", "testing")
-TEST_FILE: Final = re.compile(r"(?:^|/)(?:test_[^/]*|[^/]*_test)\.py$")
 TEST_GROUPS: Final = ("test", "tests", "testing", "dev", "develop", "development")
 LOCKS: Final[Mapping[str, Installer]] = {"uv.lock": "uv", "poetry.lock": "poetry", "pdm.lock": "pdm"}
 DEPENDENCY_FILES: Final = ("pyproject.toml", "setup.py", "setup.cfg", *LOCKS)
@@ -42,10 +50,12 @@ class PythonProject:
     packages: tuple[str, ...] = ()  # folders of importable code, for tools that are told what to look at
     mypy_knows_files: bool = False  # its configuration says what to check
     import_roots: tuple[str, ...] = ()  # folders for PYTHONPATH where nothing can be installed
-    test_paths: tuple[str, ...] = ()  # "" where the runner's own configuration says
+    test_paths: tuple[str, ...] = ()  # empty where the runner's own configuration says
+    test_plugins: tuple[str, ...] = ()  # packages without which pytest would refuse its own settings
     has_tests: bool = False
     uses_unittest: bool = False  # tests, but nothing that speaks of pytest
-    tools: frozenset[str] = frozenset()  # configured: ruff, ruff-format, black, mypy, pytest, flake8
+    tools: tuple[str, ...] = ()  # configured: ruff, ruff-format, black, mypy, pytest, flake8
+    tool_pins: tuple[str, ...] = ()  # versions the commit hooks fix, such as "ruff==0.12.1"
     dependency_files: tuple[str, ...] = ()
 
 
@@ -67,24 +77,27 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
     has_backend = "build-system" in pyproject or "setup.py" in names
     is_package = has_backend and poetry.get("package-mode") is not False
     test_files = [name for name in files if TEST_FILE.search(name)]
+    settings = parse_pytest_settings(pyproject, lambda name: read(name) if name in names else None)
     return PythonProject(
         name=str(project.get("name") or poetry.get("name") or _setup_name(setup)),
         requires_python=_requires_python(project, poetry, setup),
         installer=_installer(names, requirement_files, has_metadata=is_package or bool(project)),
         requirement_files=requirement_files,
         requirements=_requirements(pyproject),
-        test_extras=_wanted(project.get("optional-dependencies", {}), setup),
-        test_groups=_wanted(pyproject.get("dependency-groups", {}), ""),
+        test_extras=_wanted(project.get("optional-dependencies") or poetry.get("extras", {}), setup),
+        test_groups=_groups_to_install(pyproject),
         is_package=is_package,
         version_from_git=_version_from_git(pyproject, setup),
         packages=_packages(files),
-        mypy_knows_files=_mypy_knows_files(names, pyproject, read),
+        mypy_knows_files=mypy_knows_files(names, pyproject, read),
         has_dynamic_dependencies=is_package and ("dependencies" in project.get("dynamic", ()) or not project),
         import_roots=("src",) if any(name.startswith("src/") for name in files) else (".",),
-        test_paths=_test_paths(pyproject, files, test_files),
+        test_paths=find_test_paths(settings, files),
+        test_plugins=find_plugins(settings),
         has_tests=bool(test_files),
-        uses_unittest=_uses_unittest(test_files, names, pyproject, read),
-        tools=_tools(names, pyproject, read),
+        uses_unittest=uses_unittest(settings, test_files, names, read),
+        tools=find_tools(names, pyproject, read),
+        tool_pins=find_pins(read(HOOKS) or "" if HOOKS in names else ""),
         dependency_files=tuple(n for n in files if n in DEPENDENCY_FILES or n in requirement_files),
     )
 
@@ -197,58 +210,26 @@ def _group(groups: Mapping[str, Any], name: str, seen: set[str]) -> list[str]:
     return found
 
 
+def _groups_to_install(pyproject: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the groups that tests need; of Poetry's, those it installs by itself, without docs."""
+    named = _wanted(pyproject.get("dependency-groups", {}), "")
+    poetry = pyproject.get("tool", {}).get("poetry", {})
+    groups = poetry.get("group", {})
+    own = [
+        name
+        for name, table in groups.items()
+        if name.lower() in TEST_GROUPS or not (table.get("optional") or re.match(r"docs?$", name.lower()))
+    ]
+    older = ["dev"] if "dev-dependencies" in poetry else []
+    return tuple(dict.fromkeys([*named, *own, *older]))
+
+
 def _wanted(table: Mapping[str, Any], setup: str) -> tuple[str, ...]:
     named = [name for name in table if name.lower() in TEST_GROUPS]
     for name in TEST_GROUPS:
         if name not in named and re.search(rf"[\"']{name}[\"']\s*:\s*\[", setup):
             named.append(name)
     return tuple(named)
-
-
-def _test_paths(
-    pyproject: Mapping[str, Any], files: Sequence[str], test_files: Sequence[str]
-) -> tuple[str, ...]:
-    """Return where tests are: nothing when pytest's own settings say, else the usual folders."""
-    options = pyproject.get("tool", {}).get("pytest", {}).get("ini_options", {})
-    if "testpaths" in options:
-        return ()
-    folders = [f for f in TEST_FOLDERS if any(name.startswith(f + "/") for name in files)]
-    return tuple(folders) or tuple(sorted({name.split("/")[0] for name in test_files if "/" in name}))
-
-
-def _uses_unittest(
-    test_files: Sequence[str],
-    names: set[str],
-    pyproject: Mapping[str, Any],
-    read: Callable[[str], str | None],
-) -> bool:
-    speaks = {"pytest.ini", "conftest.py", "tests/conftest.py", "test/conftest.py"} & names
-    if speaks or "pytest" in pyproject.get("tool", {}) or not test_files:
-        return False
-    return not any("pytest" in (read(name) or "") for name in test_files[:20])
-
-
-def _tools(
-    names: set[str], pyproject: Mapping[str, Any], read: Callable[[str], str | None]
-) -> frozenset[str]:
-    """Return which checks the project itself has configured."""
-    table = pyproject.get("tool", {})
-    found = {name for name in ("black", "mypy", "pytest") if name in table}
-    if "ruff" in table or {"ruff.toml", ".ruff.toml"} & names:
-        found.add("ruff")
-    hooks = read(".pre-commit-config.yaml") or "" if ".pre-commit-config.yaml" in names else ""
-    if "format" in table.get("ruff", {}) or "id: ruff-format" in hooks:
-        found.add("ruff-format")
-    if "id: black" in hooks:
-        found.add("black")
-    if {"mypy.ini", ".mypy.ini"} & names:
-        found.add("mypy")
-    ini = "\n".join(read(name) or "" for name in ("setup.cfg", "tox.ini") if name in names)
-    if "[mypy]" in ini:
-        found.add("mypy")
-    if ".flake8" in names or "[flake8]" in ini:
-        found.add("flake8")
-    return frozenset(found)
 
 
 def _version_from_git(pyproject: Mapping[str, Any], setup: str) -> bool:
@@ -262,13 +243,3 @@ def _packages(files: Sequence[str]) -> tuple[str, ...]:
         return ("src",)
     tops = {name.split("/")[0] for name in files if re.fullmatch(r"[A-Za-z_]\w*/__init__\.py", name)}
     return tuple(sorted(tops - {*TEST_FOLDERS, "docs", "examples", "benchmarks", "scripts"}))
-
-
-def _mypy_knows_files(
-    names: set[str], pyproject: Mapping[str, Any], read: Callable[[str], str | None]
-) -> bool:
-    table = pyproject.get("tool", {}).get("mypy", {})
-    if {"files", "packages", "modules"} & table.keys():
-        return True
-    ini = "\n".join(read(name) or "" for name in ("mypy.ini", ".mypy.ini", "setup.cfg") if name in names)
-    return re.search(r"^(?:files|packages|modules)\s*=", ini, re.MULTILINE) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +14,22 @@ if TYPE_CHECKING:
     from pipeline.detect.dockerfiles import DockerfileFound
     from pipeline.detect.python import PythonProject
     from pipeline.graph.stage import AnyStage
+
+# Each stage is told what it works by and no more: a fact that changes makes the stage run again.
+FACTS_OF_DEPS: Final = (
+    *("installer", "requirement_files", "requirements", "requires_python"),
+    *("test_extras", "test_groups", "has_dynamic_dependencies"),
+)
+FACTS_OF_BUILD: Final = ("name", "version_from_git")
+FACTS_OF_UNIT: Final = (
+    "has_tests",
+    "import_roots",
+    "is_package",
+    "test_extras",
+    "test_paths",
+    "version_from_git",
+)
+FACTS_OF_QUALITY: Final = ("mypy_knows_files", "packages", "tool_pins", "tools")
 
 
 def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
@@ -48,21 +64,24 @@ def python_stages(project: PythonProject, config: Config) -> list[AnyStage]:
     from pipeline.stages.quality import quality
     from pipeline.stages.unit import unit
 
-    facts = dataclasses.asdict(project)
-    facts["tools"] = sorted(project.tools)
-    installed = {
-        name: value
-        for name, value in facts.items()
-        if name not in ("tools", "test_paths", "has_tests", "uses_unittest", "packages")
-    }
     python = {"requires_python": project.requires_python, "python_version": config.images.python}
-    tools = ["pytest", "pytest-cov"] if project.has_tests else []
-    stages = [_fitted(deps, {"facts": installed, "tools": tools, **python}, inputs=project.dependency_files)]
+    tools = ["pytest", "pytest-cov", *project.test_plugins] if project.has_tests else []
+    stages = [
+        _fitted(
+            deps, {"facts": facts(project, FACTS_OF_DEPS), "tools": tools, **python}, project.dependency_files
+        )
+    ]
     if project.is_package:
-        stages.append(_fitted(build, {"facts": installed}))
-    stages.append(_fitted(unit, {"facts": facts}))
-    stages.append(_fitted(quality, {"facts": facts}))
+        stages.append(_fitted(build, {"facts": facts(project, FACTS_OF_BUILD)}))
+    stages.append(_fitted(unit, {"facts": facts(project, FACTS_OF_UNIT)}))
+    stages.append(_fitted(quality, {"facts": facts(project, FACTS_OF_QUALITY)}))
     return stages
+
+
+def facts(project: PythonProject, names: Sequence[str]) -> dict[str, Any]:
+    """Return these facts as a stage's options hold them."""
+    found = {name: getattr(project, name) for name in names}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def image_stage(dockerfiles: Sequence[DockerfileFound]) -> AnyStage:

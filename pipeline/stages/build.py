@@ -17,6 +17,7 @@ from pipeline.stages.containers import (
     stage_env,
     take,
     with_env,
+    with_system_packages,
 )
 from pipeline.stages.files import keep_files
 from pipeline.stages.results import Deps, Source, Wheel
@@ -29,7 +30,7 @@ EPOCH_S: Final = 315532800  # 1980-01-01, the earliest time a zip file can hold
 async def build(ctx: Context, checkout: Source, deps: Deps) -> Wheel:
     """Build a wheel and a source distribution, or run the project's own command."""
     project = parse_facts(PythonProject, ctx)
-    container = await take(ctx, deps.container)
+    container = await with_system_packages(ctx, await take(ctx, deps.container))
     command = tuple(ctx.options.get("command", ()))
     if not command:
         container = container.with_exec(["python3", "-m", "venv", BUILDER])

@@ -30,6 +30,15 @@ ENV: Final = {
     "PYTHONUNBUFFERED": "1",
 }
 
+APT_CACHES: Final = {"/var/cache/apt": "apt-archives", "/var/lib/apt/lists": "apt-lists"}
+# Images for containers remove archives after each installation, which would empty the cache volume.
+APT_INSTALL: Final = """set -e
+export DEBIAN_FRONTEND=noninteractive
+rm -f /etc/apt/apt.conf.d/docker-clean
+apt-get update
+apt-get install -y --no-install-recommends -o APT::Keep-Downloaded-Packages=true -- "$@"
+"""
+
 
 class StageBroken(PipelineError):
     """A stage cannot do its work: what it checks was not checked."""
@@ -75,6 +84,26 @@ async def python_container(ctx: Context, image: str) -> dagger.Container:
         .with_mounted_cache("/root/.cache/uv", client.cache_volume("uv"))
         .with_workdir(SOURCE)
     )
+
+
+async def with_system_packages(ctx: Context, container: dagger.Container) -> dagger.Container:
+    """Install the Debian packages the project's configuration names for this stage.
+
+    Lists and archives of apt stay in cache volumes, never in the container.
+    """
+    names = [str(name) for name in ctx.options.get("system_packages", ())]
+    if not names:
+        return container
+    import dagger
+
+    client = await ctx.dagger()
+    for path, volume in APT_CACHES.items():
+        cache = client.cache_volume(volume)
+        container = container.with_mounted_cache(path, cache, sharing=dagger.CacheSharingMode.LOCKED)
+    container = container.with_exec(["sh", "-c", APT_INSTALL, "apt", *names])
+    for path in APT_CACHES:
+        container = container.without_mount(path)
+    return container
 
 
 def with_env(container: dagger.Container, env: Mapping[str, str]) -> dagger.Container:

@@ -16,6 +16,7 @@ from pipeline.stages.containers import (
     source,
     stage_env,
     with_env,
+    with_system_packages,
 )
 from pipeline.stages.results import Deps, Source
 
@@ -26,6 +27,9 @@ FOLDER: Final = "/deps"
 TOOLS: Final = "/opt/tools"
 LOCAL_LINE: Final = re.compile(r"^\s*(?:-e\s+|--editable[ =])?(?:\.|file:\.)(?:\[[^]]*\])?\s*(?:#.*)?$")
 
+POETRY_SOURCE: Final = re.compile(r'^type = "(?:git|directory|file|url)"', re.MULTILINE)
+EXPORTED: Final = f"{FOLDER}/.exported-requirements.txt"
+
 
 @stage(timeout_s=1800)
 async def deps(ctx: Context, checkout: Source) -> Deps:
@@ -33,7 +37,8 @@ async def deps(ctx: Context, checkout: Source) -> Deps:
     project = parse_facts(PythonProject, ctx)
     image = python_image(ctx)
     ctx.log(f"base image {image} (requires-python: {project.requires_python or 'any'})\n")
-    container = with_env(await python_container(ctx, image), stage_env(ctx)).with_workdir(FOLDER)
+    container = await with_system_packages(ctx, await python_container(ctx, image))
+    container = with_env(container, stage_env(ctx)).with_workdir(FOLDER)
     container = container.with_directory(FOLDER, await source(ctx))
     container = install(container, project, ctx)
     if extra := [str(one) for one in ctx.options.get("tools", ())]:
@@ -59,8 +64,7 @@ def install(container: dagger.Container, project: PythonProject, ctx: Context) -
     if project.installer == "uv":
         return _with_uv(container, project)
     if project.installer == "poetry":
-        container = _tool(container, "poetry")
-        return container.with_exec([f"{TOOLS}/bin/poetry", "install", "--no-root", "--no-interaction"])
+        return _with_poetry(container, project, ctx)
     if project.installer == "pdm":
         container = _tool(container, "pdm")
         return container.with_exec([f"{TOOLS}/bin/pdm", "sync", "--no-self", "--no-editable", "-G:all"])
@@ -73,10 +77,26 @@ def install(container: dagger.Container, project: PythonProject, ctx: Context) -
     return container
 
 
-def _tool(container: dagger.Container, name: str) -> dagger.Container:
+def _with_poetry(container: dagger.Container, project: PythonProject, ctx: Context) -> dagger.Container:
+    """Install what `poetry.lock` names, with its hashes.
+
+    pip installs it: unlike Poetry it takes the package index, the proxy and the certificates of the
+    network settings. Only a lock that names repositories or folders is left to Poetry itself.
+    """
+    container = _tool(container, "poetry", "poetry-plugin-export")
+    lock = (ctx.root / "poetry.lock").read_text(encoding="utf-8", errors="replace")
+    if POETRY_SOURCE.search(lock):
+        return container.with_exec([f"{TOOLS}/bin/poetry", "install", "--no-root", "--no-interaction"])
+    groups = [word for name in project.test_groups for word in ("--with", name)]
+    extras = [word for name in project.test_extras for word in ("--extras", name)]
+    argv = [f"{TOOLS}/bin/poetry", "export", "--no-interaction", "--output", EXPORTED, *groups, *extras]
+    return container.with_exec(argv).with_exec(["pip", "install", "-r", EXPORTED])
+
+
+def _tool(container: dagger.Container, *names: str) -> dagger.Container:
     """Install a tool beside the project's environment, so that neither sees the other's packages."""
     make = ["python3", "-m", "venv", TOOLS]
-    return container.with_exec(make).with_exec([f"{TOOLS}/bin/pip", "install", name])
+    return container.with_exec(make).with_exec([f"{TOOLS}/bin/pip", "install", *names])
 
 
 def _with_uv(container: dagger.Container, project: PythonProject) -> dagger.Container:

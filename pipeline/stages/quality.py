@@ -9,7 +9,15 @@ from pipeline.detect.python import PythonProject
 from pipeline.graph.context import CheckFailed, Context
 from pipeline.graph.outcome import Failure
 from pipeline.graph.stage import stage
-from pipeline.stages.containers import SOURCE, parse_facts, source, stage_env, take, with_env
+from pipeline.stages.containers import (
+    SOURCE,
+    parse_facts,
+    source,
+    stage_env,
+    take,
+    with_env,
+    with_system_packages,
+)
 from pipeline.stages.results import Deps, Quality, Source
 
 if TYPE_CHECKING:
@@ -18,6 +26,8 @@ if TYPE_CHECKING:
 # Without a configuration only what is wrong in any code: syntax errors, undefined names.
 ALWAYS_WRONG: Final = "E9,F63,F7,F82"
 TAIL_LINES: Final = 40
+# The version the project itself installs goes before the one its commit hooks fix.
+ADD_TOOL: Final = 'pip show -q "$1" 2>/dev/null || pip install "$2"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +46,10 @@ async def quality(ctx: Context, checkout: Source, deps: Deps) -> Quality:
 
     project = parse_facts(PythonProject, ctx)
     checks = checks_of(project, tuple(ctx.options.get("command", ())))
-    container = await take(ctx, deps.container)
+    container = await with_system_packages(ctx, await take(ctx, deps.container))
     packages = sorted({check.package for check in checks if check.package})
-    if packages:
-        container = container.with_exec(["pip", "install", *packages])
+    for package in packages:
+        container = container.with_exec(["sh", "-c", ADD_TOOL, "add", package, pinned(project, package)])
     container = container.with_directory(SOURCE, await source(ctx)).with_workdir(SOURCE)
     container = with_env(container, stage_env(ctx))
     bad: list[tuple[Check, int, str]] = []
@@ -77,6 +87,11 @@ def checks_of(project: PythonProject, command: Sequence[str]) -> list[Check]:
         argv = ("mypy",) if project.mypy_knows_files else ("mypy", *(project.packages or (".",)))
         checks.append(Check(name="mypy", argv=argv, package="mypy"))
     return checks
+
+
+def pinned(project: PythonProject, package: str) -> str:
+    """Return what to install of a tool: the version that the commit hooks fix, else the newest."""
+    return next((pin for pin in project.tool_pins if pin.startswith(f"{package}==")), package)
 
 
 def failure_of(bad: Sequence[tuple[Check, int, str]]) -> Failure:

@@ -19,6 +19,7 @@ from pipeline.stages.containers import (
     stage_env,
     take,
     with_env,
+    with_system_packages,
 )
 from pipeline.stages.files import keep_files
 from pipeline.stages.results import Deps, Source, TestReport
@@ -47,7 +48,7 @@ async def unit(ctx: Context, checkout: Source, deps: Deps) -> TestReport:
 
 async def prepare(ctx: Context, project: PythonProject, checkout: Source, deps: Deps) -> dagger.Container:
     """Return the container of the dependencies with the project in it, importable."""
-    container = await take(ctx, deps.container)
+    container = await with_system_packages(ctx, await take(ctx, deps.container))
     container = container.with_directory(SOURCE, await source(ctx)).with_workdir(SOURCE)
     container = with_env(container, stage_env(ctx))
     if not project.is_package:

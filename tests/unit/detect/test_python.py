@@ -109,7 +109,7 @@ def test_the_tools_a_project_configured_are_found_wherever_they_are_configured()
 
     found = detect(files)
 
-    assert found.tools == {"ruff", "ruff-format", "mypy", "black", "flake8"}
+    assert found.tools == ("black", "flake8", "mypy", "ruff", "ruff-format")
     assert found.mypy_knows_files is True
 
 

@@ -111,7 +111,7 @@ def test_without_configuration_only_what_is_wrong_in_any_code_is_checked() -> No
 
 
 def test_configured_tools_are_run_as_configured() -> None:
-    project = PythonProject(tools=frozenset({"ruff", "black", "mypy"}), packages=("shop",))
+    project = PythonProject(tools=("ruff", "black", "mypy"), packages=("shop",))
 
     assert [check.argv for check in checks_of(project, ())] == [
         ("ruff", "check", "."),
