@@ -75,7 +75,7 @@ class StageCache:
         """The key parts of the entry stored last for a stage, while it is there."""
         try:
             name = (self._home / "last" / stage).read_text("ascii", "replace").strip()
-        except FileNotFoundError:
+        except OSError:
             return None
         if not name.isalnum():
             return None
@@ -206,11 +206,12 @@ class StageCache:
     def _load(self, path: Path, stage: str, *, used: bool = True) -> Entry | None:
         try:
             data = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError:
+            return None  # lost, or not readable here: a miss
         entry = _entry_from_bytes(data)
         if entry is None or entry.parts.stage != stage or entry.parts.base[7:] != path.stem:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # where the cache is read-only a miss is all it can be
+                path.unlink(missing_ok=True)
             return None
         if used:
             # A read-only cache directory still serves; it just keeps no order of use.

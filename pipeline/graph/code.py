@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 
 _IMPORT: Final = re.compile(
     r"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]*)|import[ \t]+([\w., \t]+))",
@@ -202,8 +202,13 @@ def _absolute(source: str, package: str) -> str:
     return ".".join([*above, source[level:]]).strip(".")
 
 
-def _imports(code: CodeType, package: str) -> Iterator[str]:
+@lru_cache(maxsize=4096)
+def _imports(code: CodeType, package: str) -> tuple[str, ...]:
     """Modules that `code` imports while it runs, and their names that may be modules themselves."""
+    return tuple(_find_imports(code, package))
+
+
+def _find_imports(code: CodeType, package: str) -> Iterator[str]:
     for one in _codes(code):
         if _IMPORT_NAME not in one.co_code[::2]:
             continue

@@ -51,7 +51,7 @@ async def run(
     """Run the plan's stages and give each its outcome; the run folder has the evidence, whatever happens.
 
     Stages start as `decide` says. A stage's limit counts for each attempt. When the whole run's limit is
-    over, or at the first SIGINT or SIGTERM, running stages are cancelled and may clean up for `grace_s`; a
+    over, or at the first SIGINT, SIGTERM or SIGHUP, running stages are cancelled and may clean up for `grace_s`; a
     second signal, or stages that do not stop, end the process (with `handle_signals`, in the main thread). An
     observer that raises is dropped and named in `problems`.
 
@@ -124,6 +124,7 @@ class _Run:
                 # For a stage that blocks the event loop, so that `watch` cannot see the time.
                 reason = f"the run's limit was over, and stages did not stop within {grace_s:g} s"
                 interrupts.limit(self.settings.timeout_s + grace_s + MARGIN_S, reason, EXIT_DEADLINE)
+            self.start()
             try:
                 await self.stages(opener)
             except anyio.get_cancelled_exc_class():
@@ -157,7 +158,6 @@ class _Run:
                 describe=self.describe,
                 stopped=self.stopped,
             )
-            self.start()
             helpers.start_soon(self.watch)
             with self.scope:
                 async with anyio.create_task_group() as self.tasks:

@@ -62,7 +62,7 @@ class RunSettings:
     reuse: Path | None = None  # run folder whose succeeded effects stand for themselves (--failed)
     history: History | None = None  # where the run's line goes when it ends
     expected_s: Mapping[str, float] = field(default_factory=dict)  # from history: long ways start first
-    handle_signals: bool = True  # SIGINT and SIGTERM, in the main thread
+    handle_signals: bool = True  # SIGINT, SIGTERM and SIGHUP, in the main thread
 
     def world(self) -> World:
         """What keys depend on."""

@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MARGIN_S: Final = 2.0
 
 
 class Interrupts:
-    """Handles SIGINT and SIGTERM while it is entered; only the main thread can.
+    """Handles SIGINT, SIGTERM and SIGHUP while it is entered; only the main thread can.
+
+    A SIGHUP that is ignored stays so: that is what `nohup` is for.
 
     Plain signal handlers, not the event loop's: the second signal, and the limit on a clean stop, must work
     even when a stage blocks the loop.
@@ -41,6 +43,8 @@ class Interrupts:
         """Take over the signals."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
+                if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                    continue
                 self._before[number] = signal.signal(number, self._handle)
         return self
 

@@ -247,3 +247,14 @@ def test_writers_readers_and_pruners_do_not_harm_each_other(tmp_path: Path) -> N
 
     assert problems == []
     assert hits
+
+
+def test_an_entry_that_cannot_be_read_is_a_miss(cache: StageCache, tmp_path: Path) -> None:
+    """Whatever stands in its place."""
+    entry = put(cache, tmp_path)
+    path = entry_path(cache, entry)
+    path.unlink()
+    path.mkdir()
+
+    assert cache.find("unit", parts().base) is None
+    assert cache.last("unit") is None
