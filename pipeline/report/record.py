@@ -76,6 +76,12 @@ class StageRecord:
         return VERDICTS[self.outcome]
 
     @property
+    def took_s(self) -> float | None:
+        """Seconds from start to end; None for a stage that did not start or has no end."""
+        started = self.started_at is not None or self.cached
+        return self.duration_s if started and self.outcome is not None else None
+
+    @property
     def is_bad(self) -> bool:
         """Whether the stage makes the run bad."""
         good = self.outcome in (None, Outcome.SUCCESS, Outcome.SKIP, Outcome.CANCELLATION)

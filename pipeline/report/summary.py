@@ -69,7 +69,7 @@ def _stage_table(record: RunRecord) -> str:
         mark = MARKS.get(stage.verdict, "⏳")
         verdict = ", ".join((stage.verdict, *stage.flags))
         why = stage.failure.message if stage.failure else stage.why
-        took = duration(stage.duration_s) if stage.outcome is not None else ""
+        took = duration(stage.took_s)
         rows.append(f"| {stage.name} | {mark} {verdict} | {took} | {_cell(why)} |")
     return "\n".join(rows)
 

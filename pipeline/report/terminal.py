@@ -95,7 +95,7 @@ class Lines:
 
 def finished_line(stage: StageRecord, width: int, paint: Paint) -> str:
     """One finished stage: verdict, name, time, and the reason where it did not simply pass."""
-    took = duration(stage.duration_s) if stage.started_at is not None or stage.cached else ""
+    took = duration(stage.took_s)
     notes = ", ".join(part for part in (*stage.flags, _reason(stage)) if part)
     line = f"{paint(stage.verdict.ljust(VERDICT_WIDTH), stage.verdict)} {stage.name.ljust(width)}  {took:>6}"
     return f"{line}  {notes}".rstrip()
