@@ -15,12 +15,14 @@ import pytest
 from pipeline.digest import Digest, digest_text
 from pipeline.engine import ops
 from pipeline.engine.events import EngineEvent, ExecEvent
+from pipeline.engine.mounts import enter_private_mount_namespace, unmount
 from pipeline.engine.runtime.errors import ExecFailed
 from pipeline.engine.runtime.execute import ExecOutcome, Surroundings, execute, is_accepted
 from pipeline.engine.runtime.network import Network
 from pipeline.engine.runtime.runner import find_runner
 from pipeline.engine.runtime.services import Services
 from pipeline.engine.store import Draft, Snapshot, Store
+from pipeline.errors import EngineError
 from tests.engine import busybox
 
 if TYPE_CHECKING:
@@ -507,3 +509,16 @@ def _drafts(lab: Lab) -> int:
 def _resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_output_that_the_disk_does_not_take_stops_the_command(lab: Lab) -> None:
+    """A full disk is told as such; the endless command is gone."""
+    folder = lab.store.root / "blobs/new"
+    enter_private_mount_namespace()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder], check=True)
+
+    with pytest.raises(EngineError, match="no space left on device"):
+        await lab.run(lab.exec("yes"))
+
+    unmount(folder)
+    assert _drafts(lab) == 1

@@ -6,12 +6,13 @@ import asyncio
 import codecs
 import contextlib
 import os
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from pipeline.engine.runtime.errors import OutputLost
 from pipeline.engine.runtime.scrub import Scrubber
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from pipeline.digest import Digest
     from pipeline.engine.store import Blobs, BlobWriter
@@ -51,10 +52,17 @@ class Kept:
         del self._tail[:-TAIL_BYTES]
 
     async def keep(self) -> Digest:
-        """Make it a blob."""
-        if self._writer is None:
-            return self._blobs.put_bytes(bytes(self._memory))
-        await asyncio.to_thread(self._stack.close)
+        """Make it a blob.
+
+        Raises:
+            OutputLost: The disk does not take it.
+        """
+        try:
+            if self._writer is None:
+                return self._blobs.put_bytes(bytes(self._memory))
+            await asyncio.to_thread(self._stack.close)
+        except OSError as error:
+            raise OutputLost(error) from error
         assert self._writer.digest is not None  # noqa: S101 - the writer's block has ended well
         return self._writer.digest
 
@@ -150,6 +158,7 @@ class Stream:
             self.ended.set_result(None)
         else:
             self.ended.set_exception(error)
+            self._capture.broken.set()
 
     def close_write_end(self) -> None:
         """Leave the pipe to the command alone, so that its end is seen."""
@@ -176,6 +185,7 @@ class Capture:
 
     def __init__(self, blobs: Blobs, forms: tuple[bytes, ...], show: Callable[[Name, str], None]) -> None:
         self.combined = Kept(blobs)
+        self.broken = asyncio.Event()
         self.stdout = Stream("stdout", self, forms, show, blobs)
         self.stderr = Stream("stderr", self, forms, show, blobs)
 
@@ -187,16 +197,38 @@ class Capture:
         self.stderr.close()
         self.combined.drop()
 
-    async def finish(self) -> None:
-        """Wait until both pipes have ended; the command has to be gone.
+    async def while_running(self, run: Coroutine[Any, Any, int]) -> int:
+        """Wait for `run`, the command's, and for the rest of what it wrote; return its exit code.
 
         Raises:
-            OSError: What was written could not be kept or copied.
+            OutputLost: Something could not be kept or copied; `run` was cancelled.
         """
-        self.stdout.close_write_end()
-        self.stderr.close_write_end()
-        await self.stdout.ended
-        await self.stderr.ended
+        task = asyncio.ensure_future(run)
+        broken = asyncio.ensure_future(self.broken.wait())
+        try:
+            both: set[asyncio.Future[Any]] = {task, broken}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if self.broken.is_set():
+                self._raise_broken()
+            code = task.result()
+            for stream in (self.stdout, self.stderr):
+                stream.close_write_end()
+                await stream.ended
+            return code
+        except OSError as error:
+            raise OutputLost(error) from error
+        finally:
+            broken.cancel()
+            task.cancel()
+            while not task.done():
+                # However often the caller is cancelled, the container has to be gone first.
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({task})
+
+    def _raise_broken(self) -> None:
+        for stream in (self.stdout, self.stderr):
+            if stream.ended.done():
+                stream.ended.result()
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -46,6 +46,14 @@ class ExecFailed(EngineError):
         self.stderr_tail = stderr
 
 
+class OutputLost(EngineError):
+    """What a command wrote could not be kept; the command was stopped."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"cannot keep the output of the command: {(error.strerror or str(error)).lower()}")
+        self.code = error.errno
+
+
 class ServiceExited(EngineError):
     """A service ended while something used it."""
 

@@ -74,6 +74,7 @@ async def execute(
     Raises:
         ExecFailed: The exit code is not one that was expected, or the command could not be started.
         RunnerFailed: The container could not be set up.
+        OutputLost: What it wrote could not be kept.
         NetworkFailed: There is no network namespace to be had.
         ServiceExited: A bound service ended meanwhile.
     """
@@ -102,15 +103,16 @@ async def _run(
         redirects = bool(exec_.redirect_stdout or exec_.redirect_stderr)
         killed_before = _count_memory_kills()
         teller.started()
-        code = await runner.run(
-            parts.spec,
-            stdin=stdin,
-            stdout=capture.stdout.write_end,
-            stderr=capture.stderr.write_end,
-            started=started if redirects else None,
+        code = await capture.while_running(
+            runner.run(
+                parts.spec,
+                stdin=stdin,
+                stdout=capture.stdout.write_end,
+                stderr=capture.stderr.write_end,
+                started=started if redirects else None,
+            )
         )
         parts.tidy()
-        await capture.finish()
         teller.finished(code)
         if not is_accepted(exec_.expect, code):
             out_of_memory = code == _KILLED and _count_memory_kills() > killed_before

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _STATE: Final = Path("/run/pipeline-runc")
 _POLL_S: Final = 0.005
+_STATE_POLLS: Final = 50
 _INIT: Final = "/.init"
 
 
@@ -88,6 +89,7 @@ class RuncRunner:
         self, running: Running, spec: ExecSpec, *, stdin: int, stdout: int, stderr: int
     ) -> int:
         """Run in a running container; see `Runner.run_inside`."""
+        await self._wait_until_it_runs(running)
         with tempfile.NamedTemporaryFile("w", prefix="process-", dir=self._root, suffix=".json") as file:
             json.dump(process_of(spec, spec.argv), file)
             file.flush()
@@ -101,6 +103,19 @@ class RuncRunner:
                 if process.returncode is None:
                     process.kill()
                     await process.wait()
+
+    async def _wait_until_it_runs(self, running: Running) -> None:
+        """`started` is told from inside `runc run`, a moment before other `runc`s know the container."""
+        for _ in range(_STATE_POLLS):
+            process = await asyncio.create_subprocess_exec(
+                "runc", "--root", self._root / "state", "state", running.id,
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            answer, _nothing = await process.communicate()
+            if process.returncode == 0 and json.loads(answer)["status"] == "running":
+                return
+            await asyncio.sleep(_POLL_S)
+        raise RunnerFailed(f"cannot run a command in `{running.id}`: it is not running")
 
 
 class _Container:

@@ -14,6 +14,7 @@ from pipeline.engine.runtime.capture import Capture
 from pipeline.engine.runtime.errors import ExecFailed, RunnerFailed
 from pipeline.engine.runtime.execute import open_stdin
 from pipeline.engine.runtime.relay import relay
+from pipeline.engine.runtime.tunnel import TunnelFailed
 from pipeline.engine.runtime.users import UnknownUser
 from pipeline.errors import EngineError
 
@@ -141,7 +142,8 @@ class ContainerRun:
                 self.ended.set_result(code)
 
     async def _contain(self, hosts: Sequence[tuple[str, str]]) -> int:
-        exec_, around = self._service.exec, self._surround
+        around = self._surround
+        exec_ = replace(self._service.exec, volatile_env=())  # those are for execs
         trees = await around.evaluate(exec_)
         async with assembled(
             around.store,
@@ -173,14 +175,15 @@ class ContainerRun:
                 capture.stderr.copy_to = running.redirect_stderr
                 self._began.set()
 
-            code = await self._surround.runner.run(
-                parts.spec,
-                stdin=stdin,
-                stdout=capture.stdout.write_end,
-                stderr=capture.stderr.write_end,
-                started=started,
+            code = await capture.while_running(
+                self._surround.runner.run(
+                    parts.spec,
+                    stdin=stdin,
+                    stdout=capture.stdout.write_end,
+                    stderr=capture.stderr.write_end,
+                    started=started,
+                )
             )
-            await capture.finish()
             self._output = (capture.stdout.kept.tail(trimmed=False), capture.stderr.kept.tail(trimmed=False))
             return code
 
@@ -259,14 +262,15 @@ class ContainerRun:
         ):
             try:
                 async with asyncio.timeout(check.timeout_s or _CHECK_LIMIT_S):
-                    code = await self._surround.runner.run_inside(
-                        self._running,
-                        spec,
-                        stdin=stdin,
-                        stdout=capture.stdout.write_end,
-                        stderr=capture.stderr.write_end,
+                    code = await capture.while_running(
+                        self._surround.runner.run_inside(
+                            self._running,
+                            spec,
+                            stdin=stdin,
+                            stdout=capture.stdout.write_end,
+                            stderr=capture.stderr.write_end,
+                        )
                     )
-                    await capture.finish()
             except TimeoutError:
                 return ExecFailed(argv, -1, message="the health check took too long")
             except RunnerFailed as error:
@@ -291,7 +295,7 @@ class HostRun:
 
         Raises:
             NetworkFailed: There is no namespace to be had.
-            OSError: A port is asked for twice.
+            TunnelFailed: A port is asked for twice, or is not TCP.
         """
         namespace = await self._stack.enter_async_context(self._network.lease())
         self.address = namespace.address or _LOOPBACK
@@ -300,6 +304,8 @@ class HostRun:
 
     async def _listen(self, namespace: Namespace, forward: ops.PortForward) -> None:
         host, backend = self._service.host, forward.backend
+        if forward.protocol != "TCP":
+            raise TunnelFailed(backend, "only TCP can be passed on")
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
@@ -314,9 +320,9 @@ class HostRun:
         try:
             listener.bind((self.address, forward.frontend or backend))
             server = await asyncio.start_server(serve, sock=listener)
-        except BaseException:
+        except OSError as error:
             listener.close()
-            raise
+            raise TunnelFailed(forward.frontend or backend, str(error.strerror).lower()) from error
         self._stack.callback(server.close)
 
     async def stop(self, *, grace_s: float | None) -> None:

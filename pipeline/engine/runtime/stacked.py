@@ -6,6 +6,7 @@ only where the image has nothing, and what it holds never becomes part of a resu
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import stat
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_LINKS: Final = 40
+_REMEMBERED: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,22 +71,28 @@ def _components(path: str) -> list[str]:
 
 
 def _find(lowers: Sequence[Path], parts: Sequence[str]) -> Place:
-    relative = "/".join(parts)
+    return _find_in(tuple(map(os.fspath, lowers)), "/".join(parts))
+
+
+# What a stack has at a path never changes, and the stack of the next exec in a chain is this one with a
+# layer on top: so each exec looks into one layer, however many there are.
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _find_in(lowers: tuple[str, ...], relative: str) -> Place:
     real = "/" + relative
-    for lower in lowers:
-        file = f"{lower}/{relative}"
-        try:
-            info = os.lstat(file)
-        except FileNotFoundError:
-            if _closes(os.fspath(lower), parts):
-                return Place(real=real, file=None, hidden=True)
-            continue
-        except NotADirectoryError:
+    if not lowers:
+        return Place(real=real, file=None)
+    file = f"{lowers[0]}/{relative}"
+    try:
+        info = os.lstat(file)
+    except FileNotFoundError:
+        if _closes(lowers[0], relative.split("/")):
             return Place(real=real, file=None, hidden=True)
-        if is_whiteout(info):
-            return Place(real=real, file=None, hidden=True)
-        return Place(real=real, file=file)
-    return Place(real=real, file=None)
+        return _find_in(lowers[1:], relative)
+    except NotADirectoryError:
+        return Place(real=real, file=None, hidden=True)
+    if is_whiteout(info):
+        return Place(real=real, file=None, hidden=True)
+    return Place(real=real, file=file)
 
 
 def _closes(lower: str, parts: Sequence[str]) -> bool:

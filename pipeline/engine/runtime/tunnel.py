@@ -69,7 +69,7 @@ class Tunnel:
         try:
             return await asyncio.start_server(serve, address, forward.frontend)
         except OSError as error:
-            raise TunnelFailed(forward.frontend, str(error.strerror)) from error
+            raise TunnelFailed(forward.frontend, str(error.strerror).lower()) from error
 
     async def close(self) -> None:
         """Stop listening and end the connections."""
