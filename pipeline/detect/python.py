@@ -38,6 +38,9 @@ class PythonProject:
     """What the stages must know of a Python project; paths are relative to its root."""
 
     name: str = ""
+    version: str = ""  # "" when only a build tells it
+    description: str = ""
+    license: str = ""  # an SPDX expression
     requires_python: str = ""
     installer: Installer = "none"
     requirement_files: tuple[str, ...] = ()  # for `pip`, in the order they are installed
@@ -80,6 +83,9 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
     settings = parse_pytest_settings(pyproject, lambda name: read(name) if name in names else None)
     return PythonProject(
         name=str(project.get("name") or poetry.get("name") or _setup_name(setup)),
+        version=str(project.get("version") or poetry.get("version") or ""),
+        description=str(project.get("description") or poetry.get("description") or ""),
+        license=_license(project.get("license") or poetry.get("license")),
         requires_python=_requires_python(project, poetry, setup),
         installer=_installer(names, requirement_files, has_metadata=is_package or bool(project)),
         requirement_files=requirement_files,
@@ -125,6 +131,11 @@ def _parse_toml(text: str | None) -> dict[str, Any]:
 def _setup_name(setup: str) -> str:
     found = re.search(r"\bname\s*=\s*[\"']?([A-Za-z0-9._-]+)", setup)
     return found.group(1) if found else ""
+
+
+def _license(value: object) -> str:
+    """Return a license given as an expression; the older table holds a text or a file."""
+    return value if isinstance(value, str) and "\n" not in value else ""
 
 
 def _requires_python(project: Mapping[str, Any], poetry: Mapping[str, Any], setup: str) -> str:

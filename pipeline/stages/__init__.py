@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pipeline.config import Config
@@ -20,7 +20,7 @@ FACTS_OF_DEPS: Final = (
     *("installer", "requirement_files", "requirements", "requires_python"),
     *("test_extras", "test_groups", "has_dynamic_dependencies"),
 )
-FACTS_OF_BUILD: Final = ("name", "version_from_git")
+FACTS_OF_BUILD: Final = ("name",)
 FACTS_OF_UNIT: Final = (
     "has_tests",
     "import_roots",
@@ -49,21 +49,27 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     python = load_python(root, files)
     stages: list[AnyStage] = [checkout]
     if python is not None:
-        stages += python_stages(python, config)
+        stages += python_stages(root, python, config)
     name = image_name(python.name if python is not None and python.name else root.name)
     dockerfiles = find_dockerfiles(files, name, lambda path: _text(root / path))
     if dockerfiles:
-        stages.append(image_stage(dockerfiles))
+        stages.append(image_stage(dockerfiles, image_labels(root, python)))
     return stages
 
 
-def python_stages(project: PythonProject, config: Config) -> list[AnyStage]:
+def python_stages(root: Path, project: PythonProject, config: Config) -> list[AnyStage]:
     """Return the stages of a Python project, each with the facts it works by."""
     from pipeline.stages.build import build
     from pipeline.stages.deps import deps
+    from pipeline.stages.git import described_version
     from pipeline.stages.quality import quality
     from pipeline.stages.unit import unit
 
+    build_version = unit_version = {}
+    if project.version_from_git:
+        # Each commit has another version. Tests are spared that, or each commit would repeat them.
+        build_version = {"version": described_version(root)}
+        unit_version = {"version": described_version(root, exact=False)}
     python = {"requires_python": project.requires_python, "python_version": config.images.python}
     tools = ["pytest", "pytest-cov", *project.test_plugins] if project.has_tests else []
     stages = [
@@ -72,8 +78,8 @@ def python_stages(project: PythonProject, config: Config) -> list[AnyStage]:
         )
     ]
     if project.is_package:
-        stages.append(_fitted(build, {"facts": facts(project, FACTS_OF_BUILD)}))
-    stages.append(_fitted(unit, {"facts": facts(project, FACTS_OF_UNIT)}))
+        stages.append(_fitted(build, {"facts": facts(project, FACTS_OF_BUILD), **build_version}))
+    stages.append(_fitted(unit, {"facts": facts(project, FACTS_OF_UNIT), **unit_version}))
     stages.append(_fitted(quality, {"facts": facts(project, FACTS_OF_QUALITY)}))
     return stages
 
@@ -84,11 +90,25 @@ def facts(project: PythonProject, names: Sequence[str]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
-def image_stage(dockerfiles: Sequence[DockerfileFound]) -> AnyStage:
+def image_labels(root: Path, project: PythonProject | None) -> dict[str, str]:
+    """Return the labels an image says what it is by; nothing in them changes with each commit."""
+    from pipeline.stages.git import web_address
+
+    prefix = "org.opencontainers.image."
+    source = web_address(root)
+    labels = {f"{prefix}source": source, f"{prefix}url": source}
+    if project is not None:
+        labels |= {f"{prefix}version": project.version, f"{prefix}description": project.description}
+        labels[f"{prefix}licenses"] = project.license
+    return {name: value for name, value in labels.items() if value}
+
+
+def image_stage(dockerfiles: Sequence[DockerfileFound], labels: Mapping[str, str]) -> AnyStage:
     """Return `container_build` for these Dockerfiles."""
     from pipeline.stages.container_build import container_build
 
-    return _fitted(container_build, {"dockerfiles": [dataclasses.asdict(one) for one in dockerfiles]})
+    found = [dataclasses.asdict(one) for one in dockerfiles]
+    return _fitted(container_build, {"dockerfiles": found, "labels": dict(labels)})
 
 
 def _fitted(one: AnyStage, options: dict[str, Any], inputs: tuple[str, ...] | None = None) -> AnyStage:

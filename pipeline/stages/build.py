@@ -18,6 +18,7 @@ from pipeline.stages.containers import (
     take,
     with_env,
     with_system_packages,
+    with_version,
 )
 from pipeline.stages.files import keep_files
 from pipeline.stages.results import Deps, Source, Wheel
@@ -37,8 +38,7 @@ async def build(ctx: Context, checkout: Source, deps: Deps) -> Wheel:
         container = container.with_exec([f"{BUILDER}/bin/pip", "install", "build"])
     container = container.with_directory(SOURCE, await source(ctx)).with_workdir(SOURCE)
     container = with_env(container, {"SOURCE_DATE_EPOCH": str(EPOCH_S), **stage_env(ctx)})
-    if project.version_from_git and checkout.version:
-        container = container.with_env_variable("SETUPTOOLS_SCM_PRETEND_VERSION", checkout.version)
+    container = with_version(ctx, container)
     args = [str(one) for one in ctx.options.get("args", ())]
     argv = list(command) or [f"{BUILDER}/bin/python", "-m", "build", "--outdir", "dist"]
     container = container.with_exec([*argv, *args])

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-from typing import TYPE_CHECKING
-
 from pipeline.digest import digest_json
 from pipeline.graph.context import Context  # noqa: TC001 - read when the graph is checked
 from pipeline.graph.inputs import project_files
 from pipeline.graph.stage import stage
+from pipeline.stages.git import described_version
 from pipeline.stages.results import Source
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @stage(transparent=True, timeout_s=300)
@@ -38,15 +33,3 @@ async def checkout(ctx: Context) -> Source:
     if source.submodules:
         ctx.log(f"submodules: {', '.join(source.submodules)}\n")
     return source
-
-
-def described_version(root: Path) -> str:
-    """Return the nearest tag as a version, such as "1.4.2" or "1.4.2.dev3"; "" when there is none."""
-    argv = ["git", "describe", "--tags", "--long", "--match", "*[0-9]*"]
-    try:
-        done = subprocess.run(argv, cwd=root, capture_output=True, text=True, timeout=60, check=True)
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        return ""
-    tag, commits, _ = done.stdout.strip().rsplit("-", 2)
-    version = tag.lstrip("v")
-    return version if commits == "0" else f"{version}.post{commits}"

@@ -37,8 +37,11 @@ async def build_image(ctx: Context, table: Mapping[str, Any]) -> Image:
     inside = path if folder == "." else path.removeprefix(folder + "/")
     args = [dagger.BuildArg(name=key, value=value) for key, value in stage_env(ctx).items()]
     container = context.docker_build(dockerfile=inside, build_args=args)
-    for label, value in dict(ctx.options.get("labels", {})).items():
-        container = container.with_label(str(label), str(value))
+    labels = {"org.opencontainers.image.title": name, **dict(ctx.options.get("labels", {}))}
+    own = {await label.name() for label in await container.labels()}
+    for label, value in sorted(labels.items()):
+        if label not in own:  # what the Dockerfile says itself goes first
+            container = container.with_label(label, str(value))
     ctx.log(f"building {name} from {path}\n")
     with tempfile.TemporaryDirectory() as place:
         archive = Path(place) / f"{name}.tar"

@@ -113,6 +113,12 @@ def with_env(container: dagger.Container, env: Mapping[str, str]) -> dagger.Cont
     return container
 
 
+def with_version(ctx: Context, container: dagger.Container) -> dagger.Container:
+    """Tell build backends that read the version from tags which one it is: no repository is in there."""
+    version = str(ctx.options.get("version", ""))
+    return container.with_env_variable("SETUPTOOLS_SCM_PRETEND_VERSION", version) if version else container
+
+
 def stage_env(ctx: Context) -> dict[str, str]:
     """Return the variables the project's configuration sets for this stage."""
     return {str(name): str(value) for name, value in dict(ctx.options.get("env", {})).items()}

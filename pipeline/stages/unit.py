@@ -20,15 +20,22 @@ from pipeline.stages.containers import (
     take,
     with_env,
     with_system_packages,
+    with_version,
 )
 from pipeline.stages.files import keep_files
 from pipeline.stages.results import Deps, Source, TestReport
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import dagger
+
+    from pipeline.junit import BadTest
 
 REPORTS: Final = "/reports"
 TAIL_LINES: Final = 40
+LINES_TOLD: Final = 11  # of the first bad test
+NAMES_TOLD: Final = 8
 NO_TESTS: Final = 5  # pytest's exit code when it collected nothing
 
 
@@ -38,7 +45,7 @@ async def unit(ctx: Context, checkout: Source, deps: Deps) -> TestReport:
     project = parse_facts(PythonProject, ctx)
     if not project.has_tests and not ctx.options.get("command"):
         raise Skip("the project has no tests: no test_*.py or *_test.py is tracked")
-    container = await prepare(ctx, project, checkout, deps)
+    container = await prepare(ctx, project, deps)
     argv = test_command(project, ctx)
     # A test that runs is never answered from the engine's cache: whether it has to run was decided by
     # the stage's key, and a failure must be tried anew when it is asked for again.
@@ -46,7 +53,7 @@ async def unit(ctx: Context, checkout: Source, deps: Deps) -> TestReport:
     return await run_tests(ctx, container, argv)
 
 
-async def prepare(ctx: Context, project: PythonProject, checkout: Source, deps: Deps) -> dagger.Container:
+async def prepare(ctx: Context, project: PythonProject, deps: Deps) -> dagger.Container:
     """Return the container of the dependencies with the project in it, importable."""
     container = await with_system_packages(ctx, await take(ctx, deps.container))
     container = container.with_directory(SOURCE, await source(ctx)).with_workdir(SOURCE)
@@ -54,8 +61,7 @@ async def prepare(ctx: Context, project: PythonProject, checkout: Source, deps: 
     if not project.is_package:
         roots = ":".join(f"{SOURCE}/{root}".removesuffix("/.") for root in project.import_roots)
         return container.with_env_variable("PYTHONPATH", roots)
-    if project.version_from_git and checkout.version:
-        container = container.with_env_variable("SETUPTOOLS_SCM_PRETEND_VERSION", checkout.version)
+    container = with_version(ctx, container)
     if deps.complete:
         return container.with_exec(["pip", "install", "--no-deps", "-e", "."])
     extras = f"[{','.join(project.test_extras)}]" if project.test_extras else ""
@@ -67,10 +73,12 @@ def test_command(project: PythonProject, ctx: Context) -> list[str]:
     args = [str(one) for one in ctx.options.get("args", ())]
     if command := ctx.options.get("command"):
         return [*(str(one) for one in command), *args]
+    names_tests = any((ctx.root / arg.partition("::")[0]).exists() for arg in args if not arg.startswith("-"))
     return [
         *("python", "-m", "pytest", f"--junitxml={REPORTS}/junit.xml", "-o", "junit_family=xunit1"),
         *("--cov", f"--cov-report=xml:{REPORTS}/coverage.xml", "--cov-report="),
-        *(args or project.test_paths),
+        *args,
+        *(() if names_tests else project.test_paths),
     ]
 
 
@@ -119,9 +127,9 @@ def failure(argv: list[str], code: int, results: TestResults | None, tail: list[
             return StageBroken("\n".join([message + " and left no report", *tail[-15:]]))
     else:
         first = results.bad[0]
-        name = "::".join(part for part in (first.file or first.suite.replace(".", "/"), first.name) if part)
-        where = f"{name} (line {first.line})" if first.line is not None else name
-        message = f"{len(results.bad)} of {results.tests} tests failed; first: {where}: {first.message}"
+        what = first.message.partition("\n")[0]
+        message = f"{len(results.bad)} of {results.tests} tests failed; first: {test_name(first)}: {what}"
+        tail = told(results.bad)
     return CheckFailed(
         Failure(
             message=message,
@@ -131,6 +139,23 @@ def failure(argv: list[str], code: int, results: TestResults | None, tail: list[
             tail=tuple(tail),
         )
     )
+
+
+def test_name(bad: BadTest) -> str:
+    """Return a test's name as pytest takes it."""
+    module = bad.file.removesuffix(".py").replace("/", ".")
+    if bad.file and (bad.suite == module or bad.suite.startswith(module + ".")):
+        classes = bad.suite.removeprefix(module).strip(".").split(".")
+        return "::".join(part for part in (bad.file, *classes, bad.name) if part)
+    return "::".join(part for part in (bad.file or bad.suite.replace(".", "/"), bad.name) if part)
+
+
+def told(bad: Sequence[BadTest]) -> list[str]:
+    """Return the last lines of the first bad test and the names of all, as many as people read."""
+    lines = bad[0].text.splitlines()
+    names = [f"{'ERROR' if one.is_error else 'FAILED'} {test_name(one)}" for one in bad[:NAMES_TOLD]]
+    more = [f"and {len(bad) - NAMES_TOLD} more"] if len(bad) > NAMES_TOLD else []
+    return [*lines[-LINES_TOLD:], *names, *more]
 
 
 def line_rate(data: bytes) -> float | None:

@@ -13,9 +13,9 @@ from pipeline.graph.context import CheckFailed
 from pipeline.graph.plan import Graph
 from pipeline.junit import BadTest, TestResults
 from pipeline.stages import default_stages
-from pipeline.stages.checkout import described_version
 from pipeline.stages.containers import StageBroken, untracked
 from pipeline.stages.deps import LOCAL_LINE
+from pipeline.stages.git import described_version, to_web_address
 from pipeline.stages.quality import Check, checks_of
 from pipeline.stages.unit import failure, line_rate
 
@@ -77,17 +77,56 @@ def test_outside_git_the_usual_litter_is_left_out(tmp_path: Path) -> None:
     assert "**/node_modules" in untracked(tmp_path)
 
 
-def test_the_version_is_the_nearest_tag(tmp_path: Path) -> None:
+def test_the_version_is_what_the_nearest_tag_means(tmp_path: Path) -> None:
+    """As the tools for versions from tags say it: the tag itself, then the next one in development."""
     git(tmp_path, "init", "-q")
-    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "one")
 
     assert described_version(tmp_path) == ""
+
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "one")
+    assert described_version(tmp_path) == "0.1.dev1"
 
     git(tmp_path, "tag", "v1.2.0")
     assert described_version(tmp_path) == "1.2.0"
 
     git(tmp_path, "commit", "-q", "--allow-empty", "-m", "two")
-    assert described_version(tmp_path) == "1.2.0.post1"
+    assert described_version(tmp_path) == "1.2.1.dev1"
+    assert described_version(tmp_path, exact=False) == "1.2.1.dev0"
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        pytest.param("https://example.com/a/b.git", "https://example.com/a/b", id="https"),
+        pytest.param("https://me:hunter2@example.com/a/b", "https://example.com/a/b", id="credentials"),
+        pytest.param("git@example.com:a/b.git", "https://example.com/a/b", id="scp form"),
+        pytest.param("ssh://git@example.com:2222/a/b.git", "https://example.com/a/b", id="ssh"),
+        pytest.param("/srv/git/a.git", "", id="path"),
+        pytest.param("file:///srv/git/a.git", "", id="file"),
+        pytest.param("../a", "", id="relative"),
+        pytest.param("", "", id="none"),
+    ],
+)
+def test_the_address_of_the_source_holds_no_credentials(remote: str, address: str) -> None:
+    assert to_web_address(remote) == address
+
+
+def test_an_image_says_what_it_is_and_nothing_that_changes_with_each_commit(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "remote", "add", "origin", "https://me:hunter2@example.com/team/shop.git")
+    write(tmp_path, "pyproject.toml", "[project]\nname = 'shop'\nversion = '1.2'\nlicense = 'MIT'")
+    write(tmp_path, "shop/__init__.py")
+    write(tmp_path, "Dockerfile", "FROM scratch")
+    git(tmp_path, "add", ".")
+
+    image = default_stages(tmp_path, load_config(tmp_path))[-1]
+
+    assert image.options["labels"] == {
+        "org.opencontainers.image.source": "https://example.com/team/shop",
+        "org.opencontainers.image.url": "https://example.com/team/shop",
+        "org.opencontainers.image.version": "1.2",
+        "org.opencontainers.image.licenses": "MIT",
+    }
 
 
 @pytest.mark.parametrize("line", ["-e .", "-e .[test]", ".", "file:.", "--editable=.  # us"])
@@ -125,7 +164,13 @@ def results(*bad: BadTest) -> TestResults:
 
 
 BAD = BadTest(
-    name="test_a", suite="tests.test_x", file="tests/test_x.py", line=7, is_error=False, message="no", text=""
+    name="test_a",
+    suite="tests.test_x.TestB",
+    file="tests/test_x.py",
+    line=7,
+    is_error=False,
+    message="no\nmore of it",
+    text="E  no",
 )
 
 
@@ -133,8 +178,9 @@ def test_a_failed_test_is_told_with_its_name_line_and_message() -> None:
     error = failure(["pytest"], 1, results(BAD), ["last line"])
 
     assert isinstance(error, CheckFailed)
-    assert error.failure.message == "1 of 9 tests failed; first: tests/test_x.py::test_a (line 7): no"
-    assert (error.failure.exit_code, error.failure.tail) == (1, ("last line",))
+    assert error.failure.message == "1 of 9 tests failed; first: tests/test_x.py::TestB::test_a: no"
+    assert error.failure.exit_code == 1
+    assert error.failure.tail == ("E  no", "FAILED tests/test_x.py::TestB::test_a")
 
 
 def test_no_collected_tests_are_a_failure_and_never_a_success() -> None:
