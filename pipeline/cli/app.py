@@ -5,7 +5,9 @@ What commands share is in `options` and `project`; how text leaves the process i
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -110,4 +112,21 @@ def run(argv: Sequence[str]) -> int:
         # The reader has left (`pipeline list | head`): quiet, and Python must not complain when it flushes.
         sys.stdout = None
         return EXIT_OK
+    except OSError:
+        if not has_hung_up():
+            raise
+        # The terminal was closed: nobody can be told, and what was at work has been cancelled by SIGHUP.
+        sys.stdout = sys.stderr = None
+        return EXIT_INTERRUPTED
     return code if isinstance(code, int) else EXIT_OK
+
+
+def has_hung_up() -> bool:
+    """Whether standard output or error is a terminal that was closed; writing to it fails from then on."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return True
+    return False

@@ -51,9 +51,9 @@ async def run(
     """Run the plan's stages and give each its outcome; the run folder has the evidence, whatever happens.
 
     Stages start as `decide` says. A stage's limit counts for each attempt. When the whole run's limit is
-    over, or at the first SIGINT, SIGTERM or SIGHUP, running stages are cancelled and may clean up for `grace_s`; a
-    second signal, or stages that do not stop, end the process (with `handle_signals`, in the main thread). An
-    observer that raises is dropped and named in `problems`.
+    over, or at the first SIGINT, SIGTERM or SIGHUP, running stages are cancelled and may clean up for
+    `grace_s`; a second signal, or stages that do not stop, end the process (with `handle_signals`, in the
+    main thread). An observer that raises is dropped and named in `problems`.
 
     Exit code: 0 good; 130 interrupted; 124 the run's limit was over, or stages timed out and none failed
     otherwise; else 1.

@@ -54,6 +54,7 @@ class RunSettings:
     facts: Mapping[str, str] = field(default_factory=dict)  # in every key: platform, engine kind, ...
     secret: Callable[[str], str | None] = nothing_known
     image_digest: Callable[[str], str | None] = nothing_known  # what an image name means now (lock file)
+    value_now: Callable[[str], str | None] = nothing_known  # of what stages named in `depend_on`
     files: ProjectFiles | None = None  # None: read from `root` when the run starts
     memory: Path | None = None  # digests of files outside git, remembered
     recheck_inputs: bool = True  # before storing a result, see whether its inputs changed meanwhile
@@ -74,6 +75,7 @@ class RunSettings:
             options=self.options,
             facts=self.facts,
             image_digest=self.image_digest,
+            value_now=self.value_now,
         )
 
 
