@@ -205,6 +205,51 @@ async def test_the_container_sees_only_itself(bench: Bench) -> None:
     assert lines[2:] == ["1", "0"]
 
 
+CALLS = r"""
+#include <errno.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static long call32(long number, long first, long second) {
+    long answer;
+    __asm__ volatile("int $0x80" : "=a"(answer) : "a"(number), "b"(first), "c"(second), "d"(0) : "memory");
+    return answer;
+}
+static long call64(long number, long first, long second) {
+    long answer = syscall(number, first, second, 0, 0, 0);
+    return answer < 0 ? -errno : answer;
+}
+int main(void) {
+    printf("%ld ", call64(SYS_keyctl, 0, -3));
+    printf("%ld ", call64(SYS_clone3, 0, 0));
+    printf("%ld ", call64(SYS_socket, 40, 1));
+    printf("%ld ", call64(SYS_personality, 0x0040000, 0));
+    printf("%ld ", call64(0x40000000L | SYS_getppid, 0, 0));
+    printf("%ld ", call32(288 /* keyctl */, 0, -3));
+    printf("%d\n", call32(20 /* getpid */, 0, 0) == getpid());
+}
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86-64")
+async def test_denied_calls_are_denied_in_every_instruction_set(root: Path, tmp_path: Path) -> None:
+    """Natively, by the numbers of 32-bit programs, and by those of x32."""
+    busybox.require_launcher()
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler here")
+    bench = Bench(LauncherRunner(), root, tmp_path)
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    subprocess.run(
+        ["cc", "-static", "-x", "c", "-", "-o", layer / "calls"], input=CALLS, text=True, check=True
+    )
+    spec = bench.spec("/calls")
+
+    result = await bench.run(replace(spec, rootfs=replace(spec.rootfs, lowers=(layer, root))))
+
+    assert result.stdout.split() == ["-1", "-38", "-1", "-1", "-38", "-1", "1"]
+
+
 async def test_devices_are_the_usual_ones(bench: Bench) -> None:
     """They work, and no disk of the host is among them."""
     result = await bench.sh(
