@@ -185,6 +185,13 @@ class Context:
         """Note that image `name` was `digest`: another digest next time makes the stage run again."""
         self.observed[f"image {name}"] = digest
 
+    def depend_on(self, name: str, value: str) -> None:
+        """Note that the result depends on `value`: another one next time makes the stage run again.
+
+        What it is next time is asked of the run's `value_now`; where that cannot tell, nothing has changed.
+        """
+        self.observed[f"value {name}"] = value
+
     async def dagger(self) -> dagger.Client:
         """The run's one Dagger client; opened at the first call of the run, closed by the scheduler."""
         client: dagger.Client = await self.services.client()

@@ -33,6 +33,7 @@ class World:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # over the declared ones
     facts: Mapping[str, str] = field(default_factory=dict)
     image_digest: Callable[[str], str | None] = lambda name: None
+    value_now: Callable[[str], str | None] = lambda name: None  # of what stages named in `depend_on`
 
     def now(self, observed: str) -> str | None:
         """What a stage would observe now under a name it observed before; None when nobody can tell."""
@@ -50,6 +51,8 @@ class World:
                 return observed_config(self.config, name)
             case "image":
                 return self.image_digest(name)
+            case "value":
+                return self.value_now(name)
             case _:
                 return None
 

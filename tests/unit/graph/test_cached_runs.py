@@ -200,6 +200,28 @@ async def test_only_the_configuration_a_stage_read_counts(project: Project) -> N
     assert result.stages["docs"].why == "used `config docs` changed"
 
 
+async def test_a_value_a_stage_depends_on_counts_where_somebody_can_tell_it(project: Project) -> None:
+    """A version made from tags is no file: the stage names it, the run says what it is now."""
+
+    @stage(inputs=())
+    async def wheel(ctx: Context) -> str:
+        ran.append("wheel")
+        ctx.depend_on("version", "1.0")
+        return "1.0"
+
+    plan = Graph([wheel]).select()
+    await project.run(plan)
+    await project.run(plan)
+    unknown = list(ran)
+    await project.run(plan, value_now={"version": "1.0"}.get)
+    same = list(ran)
+
+    result = await project.run(plan, value_now={"version": "2.0"}.get)
+
+    assert (unknown, same, ran) == ([], [], ["wheel"])
+    assert result.stages["wheel"].why == "used `value version` changed"
+
+
 async def test_options_and_facts_count(project: Project) -> None:
     """Options of one stage, facts of all."""
     await project.run()

@@ -65,9 +65,9 @@ sys.exit(result.exit_code)
 class Process:
     """A run in a process of its own, whose one stage has started."""
 
-    def __init__(self, base: Path, kind: str, *more: str) -> None:
+    def __init__(self, base: Path, kind: str, *more: str, before: tuple[str, ...] = ()) -> None:
         self.base = base
-        argv = [sys.executable, "-c", SCRIPT, str(base), kind, *more]
+        argv = [*before, sys.executable, "-c", SCRIPT, str(base), kind, *more]
         self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         until = time.monotonic() + 20
         while not list(base.glob("runs/*/stages/slow/log.txt")):
@@ -91,7 +91,7 @@ class Process:
         return next((self.base / "runs").iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_cancels_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     """The stage cleans up, the evidence is complete, the exit code is 130."""
     process = Process(tmp_path, "nice")
@@ -109,6 +109,20 @@ def test_the_first_signal_cancels_cleanly(tmp_path: Path, number: signal.Signals
     assert (ends["slow"].outcome, ends["later"].outcome) == (Outcome.CANCELLATION, Outcome.SKIP)
     assert ends["later"].why.startswith("not started: interrupted by")
     assert failed_stages(process.folder) == ("slow", "later")
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    """That is what `nohup` is for; the interrupt still works."""
+    process = Process(tmp_path, "nice", before=("nohup",))
+
+    process.send(signal.SIGHUP)
+    time.sleep(0.3)
+    alive = process.process.poll() is None
+    process.send(signal.SIGINT)
+    code, out, _, _ = process.end()
+
+    assert (alive, code) == (True, 130)
+    assert "interrupted by SIGINT" in out
 
 
 @pytest.mark.parametrize("kind", ["stubborn", "blocks"])
