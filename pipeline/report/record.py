@@ -136,9 +136,8 @@ class RunRecord:
                 self.exit_code = event.exit_code
                 self.message = event.message
             case _:
-                self.stages[event.stage] = _advance(
-                    self.stages.get(event.stage) or StageRecord(name=event.stage), event
-                )
+                stage = self.stages.get(event.stage) or StageRecord(name=event.stage)
+                self.stages[event.stage] = _advance(stage, self._with_reproduction(event))
 
     def _with_reproduction(self, event: StageEvent) -> StageEvent:
         """Give a failure that does not say how to see it again the command that runs its stage alone."""
