@@ -46,6 +46,8 @@ _SLIM_EXCLUDES: Final = (
     "/usr/share/doc/*", "/usr/share/info/*", "/usr/share/linda/*", "/usr/share/lintian/overrides/*",
     "/usr/share/man/*", "/usr/share/locale/*",
 )  # fmt: skip
+# Merges /bin and /lib into /usr from the start where the suite does: doing it later would need perl.
+_MERGED_USR: Final = Path("/usr/share/mmdebstrap/hooks/maybe-merged-usr")
 _UNREACHABLE: Final = (
     *("Could not resolve", "Temporary failure resolving", "Could not connect", "Unable to connect"),
     *("Connection refused", "Network is unreachable", "Connection timed out", "Connection failed"),
@@ -174,6 +176,7 @@ def mmdebstrap_argv(recipe: Recipe, work: Path, debs: Path) -> list[str]:
     return [
         *("mmdebstrap", "--variant=minbase", "--format=tar", "--skip=download/empty,essential/unlink"),
         *((f"--include={','.join(recipe.packages)}",) if recipe.packages else ()),
+        *((f"--hook-dir={_MERGED_USR}",) if _MERGED_USR.is_dir() else ()),
         *(f"--aptopt={work / 'apt.conf'}", *excludes, "--dpkgopt=path-include=/usr/share/doc/*/copyright"),
         '--setup-hook=mkdir -p "$1/var/cache/apt/archives"',
         f"--setup-hook=sync-in {kept} /var/cache/apt/archives",
