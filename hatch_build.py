@@ -31,7 +31,7 @@ class LauncherHook(BuildHookInterface):  # type: ignore[type-arg]
 
     PLUGIN_NAME = "custom"
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, unless what is there is newer than its sources."""
         if self.target_name != "wheel":
             return
