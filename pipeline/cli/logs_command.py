@@ -10,8 +10,8 @@ import click
 
 from pipeline.cli.options import directory_option
 from pipeline.cli.output import say
-from pipeline.cli.past import read_run_file, runs_folder, state_of
-from pipeline.cli.project import find_root
+from pipeline.cli.past import read_run_file, state_of
+from pipeline.cli.project import find_root, runs_folder
 from pipeline.config import suggest
 from pipeline.errors import UsageError
 from pipeline.graph.history import find_run

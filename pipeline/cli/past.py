@@ -7,12 +7,13 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.cli.project import STATE
+from pipeline.cli.project import runs_folder
 from pipeline.graph.history import find_run
-from pipeline.report.record import RunRecord, load_record
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pipeline.report.record import RunRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +24,6 @@ class PastRun:
     record: RunRecord
 
 
-def runs_folder(root: Path) -> Path:
-    """Where a project's run folders are."""
-    return root / STATE / "runs"
-
-
 def open_run(root: Path, wanted: str) -> PastRun:
     """Find a run by `last`, its id, or a part of it that fits no other, and read its record.
 
@@ -35,6 +31,8 @@ def open_run(root: Path, wanted: str) -> PastRun:
         RunNotFound: There is none.
         RunAmbiguous: Several fit.
     """
+    from pipeline.report.record import load_record
+
     folder = find_run(runs_folder(root), wanted)
     return PastRun(folder=folder, record=load_record(folder))
 

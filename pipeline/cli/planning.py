@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.output import say
-from pipeline.cli.past import runs_folder
-from pipeline.cli.project import tables_of
+from pipeline.cli.project import runs_folder, tables_of
 from pipeline.config import read_toml
 from pipeline.graph.cache import StageCache
 from pipeline.graph.history import History, failed_stages, find_run

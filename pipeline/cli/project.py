@@ -59,6 +59,11 @@ class Project:
         return self.root / STATE
 
 
+def runs_folder(root: Path) -> Path:
+    """Where a project's run folders are."""
+    return root / STATE / "runs"
+
+
 def find_root(directory: str | None) -> Path:
     """The project `directory` (the current one when None) is in: the nearest folder with a mark, else itself.
 

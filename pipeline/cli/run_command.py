@@ -12,9 +12,8 @@ import click
 
 from pipeline.cli.options import directory_option, duration_value, json_option, selection_options
 from pipeline.cli.output import painted, say, write, write_json
-from pipeline.cli.past import runs_folder
 from pipeline.cli.planning import Choice, facts_of, locked_images, prepare, secret_of
-from pipeline.cli.project import find_shadow, open_project, tables_of
+from pipeline.cli.project import find_shadow, open_project, runs_folder, tables_of
 from pipeline.config import parse_engine
 from pipeline.errors import UsageError
 

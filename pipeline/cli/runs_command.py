@@ -9,8 +9,8 @@ import click
 
 from pipeline.cli.options import directory_option, json_option
 from pipeline.cli.output import painted, say, table, write, write_json
-from pipeline.cli.past import read_run_file, runs_folder, state_of
-from pipeline.cli.project import find_root
+from pipeline.cli.past import read_run_file, state_of
+from pipeline.cli.project import find_root, runs_folder
 from pipeline.graph.history import list_runs
 from pipeline.graph.outcome import Outcome
 from pipeline.report.record import VERDICTS

@@ -90,7 +90,11 @@ class CliProject:
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
     def __call__(self, *argv: str, cwd: Path | None = None, **environ: str) -> Answer:
-        """Run `pipeline` with `argv` and the variables given; standard output and error are pipes."""
+        """Run `pipeline` with `argv` and the variables given."""
+        return self.run(*argv, cwd=cwd, environ=environ)
+
+    def run(self, *argv: str, cwd: Path | None = None, environ: Mapping[str, str]) -> Answer:
+        """Run `pipeline`; standard output and error are pipes."""
         done = subprocess.run(
             [str(COMMAND), *argv],
             cwd=cwd or self.root,

@@ -116,7 +116,8 @@ def test_settings_are_laid_over_a_stage(cli: CliProject) -> None:
         ),
         pytest.param(
             "drop = ['unti']\n",
-            'cannot load `ci/stages.py`: `drop` names `unti`, which is no default stage; did you mean "unit"?',
+            "cannot load `ci/stages.py`: `drop` names `unti`, which is no default stage; "
+            'did you mean "unit"?',
             id="drop",
         ),
         pytest.param(
@@ -233,6 +234,6 @@ def test_a_reader_that_leaves_early_is_no_error(cli: CliProject) -> None:
     ],
 )
 def test_colour_only_where_it_is_wanted(cli: CliProject, environ: dict[str, str], coloured: bool) -> None:
-    answer = cli("plan", **environ)
+    answer = cli.run("plan", environ=environ)
 
     assert ("\x1b[" in answer.stdout) is coloured
