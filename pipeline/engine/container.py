@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from pipeline.digest import digest_text
 from pipeline.engine import ops
 from pipeline.engine.durations import parse_duration
 from pipeline.engine.files import SCRATCH, Directory, File, copy_of_file, encode
@@ -407,30 +408,33 @@ class Container:
         expand: bool = False,
     ) -> Container:
         """Mount a directory copy-on-write; an exec's changes stay in the mount of the result."""
-        source_path, tree = source.path, source.tree
-        if owner:
-            tree = Directory(tree=tree, path=source_path).chown("/", owner).tree
-            source_path = "/"
-        mount = ops.TreeMount(
-            path=self._path(path, expand=expand),
-            tree=tree,
-            source_path=source_path,
-            read_only=read_only,
-        )
+        target = self._path(path, expand=expand)
+        owned = self._owned(target, source, owner)
+        mount = ops.TreeMount(path=target, tree=owned.tree, source_path=owned.path, read_only=read_only)
         return replace(self._mounted(mount), image_ref="")
 
     def with_mounted_file(
         self, path: str, source: File, *, owner: str = "", expand: bool = False
     ) -> Container:
         """Mount one file copy-on-write."""
-        source = source.chown(owner) if owner else source
-        mount = ops.TreeMount(
-            path=self._path(path, expand=expand),
-            tree=source.tree,
-            source_path=source.path,
-            is_file=True,
-        )
+        target = self._path(path, expand=expand)
+        if owner:
+            alone = Directory().with_file(source.name, source)
+            source = self._owned(target, alone, owner).file(source.name)
+        mount = ops.TreeMount(path=target, tree=source.tree, source_path=source.path, is_file=True)
         return self._mounted(mount)
+
+    def _owned(self, target: str, source: Directory, owner: str) -> Directory:
+        """Return what is mounted at `target`: `source`, belonging to a user of this container.
+
+        Names are looked up where the users are: the copy is made in the container's own tree, in a
+        folder beside everything else, of which only the copy is mounted.
+        """
+        if not owner or all(part.isdigit() for part in owner.split(":")):
+            return source.chown("/", owner) if owner else source
+        folder = f"/.owned-{digest_text(target).removeprefix('sha256:')[:16]}"
+        action = ops.Copy(source=source.tree, source_path=source.path, path=folder, owner=owner)
+        return Directory(tree=ops.Edit(base=self.rootfs, action=action), path=folder)
 
     def with_mounted_cache(
         self,

@@ -91,7 +91,7 @@ async def assembled(
             builder.add_names(hosts, network, hostname)
             for target, source in surroundings.binds.items():
                 builder.bind(target, source)
-            for mount in exec_.mounts:
+            for mount in sorted(exec_.mounts, key=_order):
                 await builder.add(mount)
             namespace = None
             if exec_.network == "default":
@@ -101,6 +101,11 @@ async def assembled(
             for draft in builder.drafts():
                 store.snapshots.discard(draft)
             raise
+
+
+def _order(mount: ops.Mount) -> tuple[str, bool]:
+    """Parents come before what is below them; at one path a secret covers whatever else is mounted."""
+    return mount.path.rstrip("/") + "/", isinstance(mount, ops.SecretMount)
 
 
 class _Builder:
