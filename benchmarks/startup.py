@@ -64,9 +64,7 @@ def main() -> None:
             if round_:
                 times[name].append(took)
     empty, _ = min(times["python -c pass"])
-    print(
-        f"{'command':28} {'min':>6} {'median':>7} {'CPU':>6} {'x empty':>8}  budget {BUDGET_S * 1000:.0f} ms"
-    )
+    print(f"{'command':28} {'min':>6} {'median':>7} {'CPU':>6} {'x empty':>8}  budget {BUDGET_MS} ms")
     for name, taken in times.items():
         least, middle = min(taken)[0], statistics.median(wall for wall, _ in taken)
         cpu = min(cpu for _, cpu in taken)

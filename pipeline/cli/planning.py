@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import platform
 import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -134,9 +133,10 @@ def _select(project: Project, choice: Choice, reuse: Path | None) -> Plan:
 
 def facts_of(config: Config) -> dict[str, str]:
     """What belongs in every stage's key besides the stage itself."""
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    system = os.uname()
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(system.machine, system.machine)
     return {
-        "platform": f"{platform.system().lower()}/{machine}",
+        "platform": f"{system.sysname.lower()}/{machine}",
         "engine": config.engine.kind,
         "images.fallback": config.images.fallback,
     }

@@ -162,5 +162,7 @@ def describe(error: BaseException) -> Failure:
             tail=tuple(lines[-TAIL_LINES:]),
         )
     if dagger is not None and isinstance(error, dagger.QueryError):
-        return Failure(message=str(error), error_class=type(error).__name__)
+        # The one text that GraphQL has for an error ends with our hint, if there is one.
+        message, _, hint = str(error).partition(" (hint: ")
+        return Failure(message=message, error_class=type(error).__name__, hint=hint.removesuffix(")"))
     return plain_description(error)
