@@ -166,5 +166,6 @@ async def _shell(root: Path, config: Config, argv: Sequence[str]) -> int:
         except OSError as error:
             raise NoSuchProgram(argv[0], error) from error
         code = await process.wait()
-    say("" if code == EXIT_OK else f"`{argv[0]}` ended with exit code {code}")
+    if code != EXIT_OK:
+        say(f"`{argv[0]}` ended with exit code {code}")
     return code

@@ -103,7 +103,7 @@ def carry_out(prepared: Prepared, *, read_cache: bool, verbosity: int, as_json: 
     from pipeline.graph.run import run
     from pipeline.report.record import RunRecord
     from pipeline.report.terminal import final_report
-    from pipeline.report.views import record_as_table, write_views
+    from pipeline.report.views import record_as_table
 
     project = prepared.project
     keep_out_of_git(project.state)
@@ -123,8 +123,7 @@ def carry_out(prepared: Prepared, *, read_cache: bool, verbosity: int, as_json: 
                 )
             )
         finally:
-            if record.stages:
-                write_views(folder.path, record)
+            _write_views(folder, record)
     prune_runs(runs_folder(project.root), keep=project.config.run.runs_kept, but=[folder.run_id])
     for problem in result.problems:
         say(f"note: {problem}")
@@ -133,6 +132,18 @@ def carry_out(prepared: Prepared, *, read_cache: bool, verbosity: int, as_json: 
     else:
         write(final_report(record, _short(folder.path), painted))
     return result.exit_code
+
+
+def _write_views(folder: RunFolder, record: RunRecord) -> None:
+    """Write the run's summary and report; where they cannot be written the run's end still counts."""
+    from pipeline.report.views import write_views
+
+    if not record.stages:
+        return
+    try:
+        write_views(folder.path, record)
+    except OSError as error:
+        say(f"note: cannot write the report of the run: {(error.strerror or str(error)).lower()}")
 
 
 def settings_of_run(prepared: Prepared, folder: RunFolder, *, read_cache: bool) -> RunSettings:
@@ -166,11 +177,20 @@ def settings_of_run(prepared: Prepared, folder: RunFolder, *, read_cache: bool) 
 
 
 def keep_out_of_git(state: Path) -> None:
-    """Let git ignore the folder of runs and cache, without touching the project's own files."""
+    """Let git ignore the folder of runs and cache, without touching the project's own files.
+
+    Raises:
+        FolderBroken: It cannot be written.
+    """
+    from pipeline.graph.record import FolderBroken
+
     mark = state / ".gitignore"
-    if not mark.exists():
-        state.mkdir(parents=True, exist_ok=True)
-        mark.write_text("*\n", encoding="ascii")
+    try:
+        if not mark.exists():
+            state.mkdir(parents=True, exist_ok=True)
+            mark.write_text("*\n", encoding="ascii")
+    except OSError as error:
+        raise FolderBroken(state, error) from error
 
 
 def _board(record: RunRecord, verbosity: int) -> AbstractContextManager[Board | None]:

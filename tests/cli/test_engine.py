@@ -1,0 +1,68 @@
+"""The embedded engine behind the command line: its output reaches the stage that asked for it."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.harness import Answer, lines
+
+if TYPE_CHECKING:
+    from tests.cli.harness import CliProject
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(shutil.which("busybox") is None, reason="needs a static busybox"),
+]
+
+STAGES = '''
+from pipeline import Context, stage
+
+drop = ["*"]
+
+
+@stage(inputs=[])
+async def loud(ctx: Context) -> None:
+    """Run a command that fails, in a container."""
+    dag = await ctx.dagger()
+    tools = dag.host().directory("BUSYBOX", include=["busybox"])
+    box = dag.container().with_rootfs(dag.directory().with_directory("bin", tools))
+    await box.with_exec(["/bin/busybox", "sh", "-c", "echo out; echo err >&2; exit 3"]).sync()
+'''
+
+
+def test_a_failing_container_command_is_shown_by_its_own_words(cli: CliProject) -> None:
+    """Command, exit code and last lines are the container's; the log has all of its output."""
+    busybox = str(shutil.which("busybox")).removesuffix("/busybox")
+    cli.write({"ci/stages.py": STAGES.replace("BUSYBOX", busybox)})
+    store = str(cli.home / "store")
+
+    answer = cli("run", "-q", PIPELINE_STORE=store)
+
+    assert answer == Answer(
+        stdout=lines("""
+            failed loud
+              `/bin/busybox` ended with exit code 3
+              $ /bin/busybox sh -c 'echo out; echo err >&2; exit 3'  (exit code 3)
+              | err
+              reproduce: pipeline run --only loud
+
+            failed: 1 failed in TIME
+            evidence: .pipeline/runs/RUN
+        """),
+        stderr="",
+        code=1,
+    )
+    log = next(cli.root.glob(".pipeline/runs/*/stages/loud/log.txt")).read_text()
+    assert {"out", "err"} <= set(log.splitlines())
+
+
+def test_a_command_runs_with_a_session_and_its_exit_code_is_kept(cli: CliProject) -> None:
+    """Any SDK finds the session by the variables."""
+    argv = ["--", "sh", "-c", 'test -n "$DAGGER_SESSION_PORT$DAGGER_SESSION_TOKEN" && exit 4']
+
+    answer = cli("engine", "shell", *argv, PIPELINE_STORE=str(cli.home / "store"))
+
+    assert answer == Answer(stdout="", stderr="`sh` ended with exit code 4\n", code=4)
