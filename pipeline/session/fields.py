@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import EngineError
 from pipeline.session.schema import snake
@@ -93,7 +93,3 @@ def data(*names: str) -> Table:
         return Field(resolve=lambda _, value, __: value[name])
 
     return {name: item(name) for name in names}
-
-
-SYNC_FIELDS: Final = frozenset({"sync", "start", "stop"})
-"""Fields that answer their receiver's id when they are done."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.session.calls import PINNED, Call, Object, UnknownId, WrongType
-from pipeline.session.fields import SYNC_FIELDS, Field, Table, Unsupported, UnsupportedValue
+from pipeline.session.fields import Field, Table, Unsupported, UnsupportedValue
 from pipeline.session.schema import FieldType, InvalidQuery, Schema, TypeRef, load_schema
 from pipeline.session.scope import Scope
 
@@ -166,7 +166,7 @@ class Objects:
         result = resolve(self._scope, target.value, await self._loaded(row, full))
         if inspect.isawaitable(result):
             result = await result
-        if field.name in SYNC_FIELDS:
+        if field.type.base == "ID":  # sync, start, stop: they answer who they are once they are done
             return self.save(target)
         return self._wrapped(field.type, result, self._call_of(target, field, arguments, row), row)
 

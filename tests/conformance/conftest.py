@@ -217,6 +217,36 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+SOCKET_CLIENT = r"""
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    char b[256];
+    int s = socket(AF_UNIX, SOCK_STREAM, 0);
+    strncpy(a.sun_path, argv[1], sizeof a.sun_path - 1);
+    if (connect(s, (struct sockaddr *)&a, sizeof a)) { perror("connect"); return 1; }
+    dprintf(s, "%s\n", argv[2]);
+    for (ssize_t n; (n = read(s, b, sizeof b)) > 0;) write(1, b, n);
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def socket_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A static program: `ask PATH LINE` sends a line to a socket and prints what comes back."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    folder = tmp_path_factory.mktemp("ask")
+    (folder / "ask.c").write_text(SOCKET_CLIENT)
+    subprocess.run(["cc", "-static", "-O1", "-w", "-o", folder / "ask", folder / "ask.c"], check=True)
+    return folder / "ask"
+
+
 @pytest.fixture
 def base(dag: dagger.Client, rootfs: Path) -> dagger.Container:
     """A container with busybox."""

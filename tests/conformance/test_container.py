@@ -165,7 +165,6 @@ async def test_paths_are_expanded(
 ) -> None:
     container = write(dag, base.with_env_variable("X", "v"))
 
-    assert await container.directory("/v").entries() in (["f"], ["f/"])
     assert await container.exists("/$X/f", do_not_follow_symlinks=True, expand=True)
 
 

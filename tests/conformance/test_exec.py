@@ -222,9 +222,9 @@ async def test_output_that_is_no_utf8_is_replaced(base: dagger.Container) -> Non
 
 async def test_a_static_program_runs_on_nothing(dag: dagger.Client, base: dagger.Container) -> None:
     program = base.file("/bin/busybox")
-    container = dag.container().with_file("/prog", program)
+    container = dag.container().with_file("/busybox", program)
 
-    assert await container.with_exec(["/prog", "echo", "alone"]).stdout() == "alone\n"
+    assert await container.with_exec(["/busybox", "echo", "alone"]).stdout() == "alone\n"
 
 
 async def test_a_killed_engine_leaves_no_process(engines: Engines) -> None:
