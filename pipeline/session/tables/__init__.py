@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from pipeline.session.tables.changes import CHANGESET
 from pipeline.session.tables.container import CONFIGURATION
 from pipeline.session.tables.data import DATA
 from pipeline.session.tables.engine import BUILD, ENGINE, ENGINE_CACHE, ENGINE_CACHE_ENTRY_SET
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 TABLES: Final[Mapping[str, Table]] = {
     **DATA,
+    "Changeset": CHANGESET,
     "Container": {**CONFIGURATION, **EXECUTION, **CONTAINER_SECRETS, **IMAGES, **CONTAINER_UP},
     "Directory": {**DIRECTORY, **DIRECTORY_GIT, **BUILD},
     "Engine": ENGINE,

@@ -1,0 +1,149 @@
+"""What is run again and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from typing import TYPE_CHECKING
+
+import dagger
+import pytest
+
+from tests.conformance.conftest import busybox, connected
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conformance.conftest import Engines
+
+pytestmark = [pytest.mark.anyio, pytest.mark.root]
+RANDOM = ["sh", "-c", "head -c 8 /dev/urandom | md5sum | tee /tmp/r; echo err >&2; exit 5"]
+UUID = ["cat", "/proc/sys/kernel/random/uuid"]
+
+
+# 136, 138
+async def test_an_exec_is_not_run_again_in_a_second_session(engines: Engines, rootfs: Path) -> None:
+    async def run() -> tuple[str, str, int, str]:
+        async with engines.session() as dag:
+            done = busybox(dag, rootfs).with_exec(RANDOM, expect=dagger.ReturnType.ANY)
+            return (
+                await done.stdout(),
+                await done.stderr(),
+                await done.exit_code(),
+                await done.file("/tmp/r").contents(),
+            )
+
+    assert await run() == await run()
+
+
+# 137
+async def test_a_failed_exec_runs_again(base: dagger.Container, unique: str) -> None:
+    texts = []
+    for _ in range(2):
+        with pytest.raises(dagger.ExecError) as caught:
+            await base.with_env_variable("U", unique).with_exec(RANDOM).sync()
+        texts.append(caught.value.stdout)
+
+    assert texts[0] != texts[1]
+
+
+# 139
+async def test_equal_execs_at_once_run_once(dag: dagger.Client, base: dagger.Container, unique: str) -> None:
+    cache = dag.cache_volume(unique)
+    mounted = base.with_mounted_cache("/c", cache)
+    command = mounted.with_exec(["sh", "-c", "echo x >> /c/runs; sleep 1"])
+    leaving = asyncio.create_task(command.with_env_variable("A", "1").sync())
+    staying = asyncio.create_task(command.with_env_variable("B", "1").sync())
+    await asyncio.sleep(0.5)
+
+    leaving.cancel()
+    await staying
+
+    assert await mounted.with_exec(["wc", "-l", "/c/runs"]).stdout() == "1 /c/runs\n"
+
+
+# 132, 133
+async def test_secrets_in_keys(engines: Engines, rootfs: Path) -> None:
+    async def run(value: str) -> tuple[str, str]:
+        async with engines.session("store", TOKEN=value) as dag:
+            base = busybox(dag, rootfs)
+            named = base.with_secret_variable("S", dag.set_secret("n", value)).with_exec(UUID)
+            looked_up = base.with_secret_variable("S", dag.secret("env://TOKEN")).with_exec(UUID)
+            return await named.stdout(), await looked_up.stdout()
+
+    first, second = await run("one"), await run("two")
+
+    assert first[0] == second[0]
+    assert first[1] != second[1]
+
+
+# 134
+async def test_no_secret_is_in_the_store(engines: Engines, rootfs: Path) -> None:
+    plain = "very-secret-134-text"
+    async with engines.session("store", TOKEN=plain) as dag:
+        secret = dag.set_secret("n", plain)
+        base = busybox(dag, rootfs).with_secret_variable("S", secret).with_mounted_secret("/s", secret)
+        assert await base.with_exec(["sh", "-c", "echo $S; cat /s"]).stdout() == "***\n***"
+        assert await base.with_secret_variable("T", dag.secret("env://TOKEN")).id()
+
+    found = subprocess.run(
+        ["grep", "-rl", plain, engines.folder / "store"], capture_output=True, text=True, check=False
+    )
+
+    assert found.stdout == ""
+
+
+# 141
+async def test_equal_content_elsewhere_hits(
+    dag: dagger.Client, base: dagger.Container, tmp_path: Path
+) -> None:
+    texts = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f").write_text("same")
+        mounted = base.with_mounted_directory("/m", dag.host().directory(str(tmp_path / name)))
+        texts.append(await mounted.with_exec(UUID).stdout())
+
+    assert texts[0] == texts[1]
+
+
+# 142
+async def test_what_is_in_a_cache_volume_is_in_no_key(
+    dag: dagger.Client, base: dagger.Container, unique: str
+) -> None:
+    mounted = base.with_mounted_cache("/c", dag.cache_volume(unique))
+    uuid = mounted.with_exec(UUID)
+
+    before = await uuid.stdout()
+    await mounted.with_exec(["touch", "/c/x"]).sync()
+
+    assert await uuid.with_env_variable("A", "1").stdout() == before
+
+
+# 144
+async def test_a_killed_engine_leaves_a_store_that_opens(engines: Engines, rootfs: Path) -> None:
+    engine = engines.start()
+    async with connected(engine, "embedded", engine.workdir) as dag:
+        done = busybox(dag, rootfs).with_exec(["sh", "-c", "cat /proc/sys/kernel/random/uuid > /tmp/u"])
+        first = await done.file("/tmp/u").contents()
+        running = asyncio.create_task(done.with_exec(["sh", "-c", "touch /tmp/half; sleep 604"]).sync())
+        await asyncio.sleep(0.5)
+        engine.kill()
+        with pytest.raises(dagger.DaggerError):
+            await running
+
+    async with engines.session() as dag:
+        done = busybox(dag, rootfs).with_exec(["sh", "-c", "cat /proc/sys/kernel/random/uuid > /tmp/u"])
+        assert await done.file("/tmp/u").contents() == first
+
+
+async def test_an_id_of_an_earlier_session_is_found(engines: Engines, rootfs: Path) -> None:
+    """What a stage made can be taken up by another process, on another day."""
+    async with engines.session() as dag:
+        done = busybox(dag, rootfs).with_exec(UUID)
+        identifier, text = await done.id(), await done.stdout()
+
+    async with engines.session() as dag:
+        again = dag.load_container_from_id(dagger.ContainerID(identifier))
+        assert await again.stdout() == text
+        assert await again.env_variable("PATH") == "/bin"
