@@ -7,10 +7,8 @@ name, then of what `[tool.pipeline.stages.NAME]` says about each.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
 import sys
-import traceback
 import types
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,14 +131,6 @@ def merge_stages(defaults: Sequence[AnyStage], own: OwnStages) -> list[AnyStage]
     return merged + [one for several in mine.values() for one in several]
 
 
-def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
-    """The stages every project gets, fitted to what is found in `root`."""
-    module = importlib.import_module("pipeline.stages")
-    make = getattr(module, "default_stages", None)
-    stages: Sequence[AnyStage] = make(root, config) if make is not None else ()
-    return stages
-
-
 def configured(one: AnyStage, config: Config) -> AnyStage:
     """The stage with its settings laid over what it says itself."""
     wanted = config.stages.get(one.name)
@@ -207,6 +197,8 @@ def load_own_stages(root: Path) -> OwnStages | None:
 
 def _execute(path: Path) -> types.ModuleType:
     """Run the file as `ci.stages`."""
+    import importlib.util
+
     root = path.parent.parent
     if str(root) not in sys.path:
         sys.path.append(str(root))
@@ -239,6 +231,8 @@ def _execute(path: Path) -> types.ModuleType:
 
 def _line_in(error: BaseException, root: Path) -> str:
     """The innermost line of the project's own files that the error came through."""
+    import traceback
+
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename.startswith(f"{root}{os.sep}ci{os.sep}")]
     return f"{_relative(own[-1].filename, root)}:{own[-1].lineno}" if own else OWN_STAGES
