@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
 SETTINGS_VARIABLE = "PIPELINE_ENGINE_SETTINGS"
+SESSION_PORT = "DAGGER_SESSION_PORT"
+SESSION_TOKEN = "DAGGER_SESSION_TOKEN"  # noqa: S105 - a variable's name
 
 
 class EngineNotStarted(EngineError):
@@ -144,33 +146,54 @@ async def open_session(
             engine = await stack.enter_async_context(_engine_process(settings, workdir, observer))
             import dagger
 
-            environ = await engine.ready()
+            environ: Mapping[str, str | None] = await engine.ready()
+            config = dagger.Config(retry=None)
         else:
             import dagger
 
-            environ = {"_EXPERIMENTAL_DAGGER_RUNNER_HOST": target.address} if target.address else {}
+            environ = dagger_environment(target)
+            # The SDK takes a folder only for a session that it starts itself.
+            has_session = target.address == "" and SESSION_PORT in os.environ
+            config = dagger.Config(retry=None, workdir="" if has_session else workdir)
         stack.enter_context(_environment(environ))
         try:
-            config = dagger.Config(retry=None)
             await stack.enter_async_context(dagger.connection(config))
         except (dagger.ClientError, dagger.ProvisionError) as error:
             raise EngineNotStarted(str(error)) from error
         yield dagger.dag
 
 
+def dagger_environment(target: Target) -> dict[str, str | None]:
+    """Return the variables by which the SDK finds a Dagger engine; None is one that must not be set.
+
+    An address that was given goes before a session that is already in the environment.
+    """
+    if not target.address:
+        return {}
+    return {
+        "_EXPERIMENTAL_DAGGER_RUNNER_HOST": target.address,
+        SESSION_PORT: None,
+        SESSION_TOKEN: None,
+    }
+
+
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
     """Set variables for as long as the session lasts: the SDK, and programs that stages start, read them."""
     before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+    _set_variables(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _set_variables(before)
+
+
+def _set_variables(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 class _EngineProcess:
@@ -198,8 +221,8 @@ class _EngineProcess:
             raise EngineNotStarted(what.removeprefix("pipeline-engine: "), hint=hint)
         told = json.loads(line)
         return {
-            "DAGGER_SESSION_PORT": str(told["port"]),
-            "DAGGER_SESSION_TOKEN": str(told["session_token"]),
+            SESSION_PORT: str(told["port"]),
+            SESSION_TOKEN: str(told["session_token"]),
         }
 
 
