@@ -97,10 +97,8 @@ class Performer:
         except FolderBroken:
             raise
         except Exception as error:  # noqa: BLE001 - the other stages go on
-            self.services.log(name, log_text(error))
-            return self.failed(
-                name, Ended(outcome=Outcome.ERROR, failure=plain_description(error), error=error)
-            )
+            ended = Ended(outcome=Outcome.ERROR, failure=plain_description(error), error=error)
+            return self.failed(name, self.logged(name, ended))
 
     async def take_or_run(self, name: str) -> StageFinished:
         """Take a stage from the cache, or run it."""
@@ -193,9 +191,16 @@ class Performer:
             describe=self.describe,
             doing=lambda: self.ledger.doing_in(name),
         )
+        return self.logged(name, ended), taken
+
+    def logged(self, name: str, ended: Ended) -> Ended:
+        """Let people see the stage's own last lines; an error's traceback goes to its log alone."""
+        failure = ended.failure
+        if failure is not None and not failure.tail:
+            ended = replace(ended, failure=replace(failure, tail=tuple(self.ledger.live[name].tail)))
         if ended.error is not None and ended.outcome is Outcome.ERROR:
             self.services.log(name, log_text(ended.error))
-        return ended, taken
+        return ended
 
     def context(self, name: str) -> Context:
         """A context for one attempt."""
@@ -361,8 +366,6 @@ class Performer:
         if ended.outcome is Outcome.SKIP:
             return self.ledger.ending(name, Outcome.SKIP, ended.reason)
         failure = ended.failure or Failure(message="no reason is known")
-        if not failure.tail:
-            failure = replace(failure, tail=tuple(live.tail))
         kept = tuple(self.services.kept.get(name, {}).values())
         event = self.ledger.ending(
             name,

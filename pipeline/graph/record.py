@@ -5,6 +5,7 @@ The shape of the files is in `docs/reference/run-folder.md`. Reading them back i
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -31,8 +32,10 @@ class FolderBroken(PipelineError):
     """The run folder cannot be written: without evidence the run must end."""
 
     def __init__(self, path: Path, error: OSError) -> None:
-        super().__init__(f"cannot write the run folder `{path}`: {error.strerror or error}")
+        super().__init__(f"cannot write the run folder `{path}`: {(error.strerror or str(error)).lower()}")
         self.path = path
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            self.hint = "free space on its disk; `pipeline cache prune` empties the cache of stage results"
 
 
 def new_run_id(now: float) -> str:

@@ -206,6 +206,7 @@ class RobustProject:
     home: Path
     room: Room
     environ: Mapping[str, str] = field(default_factory=dict)
+    started: set[int] = field(default_factory=set)  # by us: not ours to collect as orphans
 
     def write(self, files: Mapping[str, str | bytes]) -> None:
         """Write files by their path; `ROOTFS` in Python files becomes the root file system's path."""
@@ -218,7 +219,7 @@ class RobustProject:
 
     def start(self, *argv: str, before: tuple[str, ...] = (), **environ: str) -> subprocess.Popen[str]:
         """Start `pipeline` in the room, in a session of its own; `before` are words before the command's."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.room.argv(*before, str(COMMAND), "-C", str(self.root), *argv),
             env=self.environment(environ),
             stdin=subprocess.DEVNULL,
@@ -227,6 +228,8 @@ class RobustProject:
             text=True,
             start_new_session=True,
         )
+        self.started.add(process.pid)
+        return process
 
     def __call__(self, *argv: str, **environ: str) -> Done:
         """Run `pipeline` to its end."""
@@ -247,7 +250,7 @@ class RobustProject:
 
     def runs(self) -> list[Path]:
         """The run folders, oldest first."""
-        return sorted((self.root / ".pipeline/runs").iterdir())
+        return sorted(self.room.inside(self.root / ".pipeline/runs").iterdir())
 
     def record(self) -> dict[str, Any]:
         """What `run.json` of the newest run holds."""
@@ -266,7 +269,7 @@ class RobustProject:
 
     def left(self) -> dict[int, str]:
         """The processes of ours that live, but for the room's holder."""
-        reap(frozenset({self.room.holder}))
+        reap(frozenset({self.room.holder, *self.started}))
         return descendants(but=frozenset({self.room.holder}))
 
     def wait_until_gone(self, within_s: float = GONE_WITHIN_S) -> dict[int, str]:
@@ -304,12 +307,16 @@ def make_rootfs(path: Path) -> Path:
     return path
 
 
-def make_project(folder: Path, rootfs: Path, room: Room) -> RobustProject:
-    """An empty project with a home and a store beside it."""
+def make_project(folder: Path, rootfs: Path, room: Room, *, store: Path | None = None) -> RobustProject:
+    """An empty project with a home, and unless said otherwise a store, beside it."""
     for name in ("project", "home"):
         (folder / name).mkdir(parents=True)
     return RobustProject(
-        root=folder / "project", store=folder / "store", rootfs=rootfs, home=folder / "home", room=room
+        root=folder / "project",
+        store=store or folder / "store",
+        rootfs=rootfs,
+        home=folder / "home",
+        room=room,
     )
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -36,14 +37,16 @@ def kill_engine(project: RobustProject, process: subprocess.Popen[str]) -> None:
     """Kill the engine; the command sees that by itself."""
     for pid, command in project.left().items():
         if ENGINE in command:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def kill_groups(project: RobustProject, process: subprocess.Popen[str]) -> None:
     """Kill both process groups, command first."""
     groups = {os.getpgid(pid) for pid, command in project.left().items() if ENGINE in command}
     for group in (process.pid, *groups):
-        os.killpg(group, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it had ended just before
+            os.killpg(group, signal.SIGKILL)
 
 
 WAYS: Final[tuple[Callable[[RobustProject, subprocess.Popen[str]], None], ...]] = (

@@ -120,6 +120,7 @@ def test_a_closed_terminal_ends_the_run(bare: RobustProject) -> None:
         stdout=theirs,
         stderr=theirs,
     )
+    bare.started.add(process.pid)
     os.close(theirs)
     bare.wait_for("sleep 601")
 

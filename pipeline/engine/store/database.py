@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sqlite3
 import threading
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _BUSY_S: Final = 20.0
 _CHECKED_BYTES: Final = 16 << 20
+_LEAST_FREE_BYTES: Final = 1 << 20  # what SQLite may want at once: its log and its shared memory
 _log = logging.getLogger(__name__)
 
 # Each step is applied once, in order; a step that was released is never edited.
@@ -98,12 +100,21 @@ class Database:
         try:
             yield
         except sqlite3.OperationalError as error:
-            is_full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
-            hint = "prune the store, or free space on its disk" if is_full else None
-            raise StoreUnusable(self.path.parent, f"the index answers: {error}", hint=hint) from error
+            raise _refused(self.path, error) from error
         except sqlite3.DatabaseError as error:
             hint = "end the engines that use it: the next one sets the damaged index aside"
             raise StoreUnusable(self.path.parent, f"its index is damaged: {error}", hint=hint) from error
+
+
+def _refused(path: Path, error: sqlite3.OperationalError) -> StoreUnusable:
+    """Say what the index answered; on a full disk SQLite speaks of a full database or of an I/O error."""
+    kind = error.sqlite_errorcode & 0xFF
+    is_full = kind == sqlite3.SQLITE_FULL
+    if kind == sqlite3.SQLITE_IOERR:
+        is_full = shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES
+    reason = "its disk is full" if is_full else f"the index answers: {error}"
+    hint = "prune the store, or free space on its disk" if is_full else None
+    return StoreUnusable(path.parent, reason, hint=hint)
 
 
 def open_database(path: Path, *, alone: bool, suspect: bool) -> Database:
@@ -119,7 +130,7 @@ def open_database(path: Path, *, alone: bool, suspect: bool) -> Database:
     try:
         return _connect(path, suspect=suspect)
     except sqlite3.OperationalError as error:
-        raise StoreUnusable(path.parent, f"the index answers: {error}") from error
+        raise _refused(path, error) from error
     except sqlite3.DatabaseError as error:
         if not alone:
             hint = "end the other engines; the next one then sets the damaged index aside"

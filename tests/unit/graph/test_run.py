@@ -468,7 +468,7 @@ async def test_a_run_folder_that_cannot_be_written_ends_the_run(tmp_path: Path) 
         await anyio.sleep(5)
 
     began = time.monotonic()
-    with pytest.raises(FolderBroken, match=r"cannot write the run folder .*: Not a directory"):
+    with pytest.raises(FolderBroken, match=r"cannot write the run folder .*: not a directory"):
         await run_plan(plan_of(vandal), tmp_path)
     assert time.monotonic() - began < 3
 
