@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import filecmp
 import os
 import stat
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -107,6 +105,8 @@ def _is_same(before: str, was: os.stat_result, after: str, now: os.stat_result) 
         return os.readlink(before) == os.readlink(after)
     if not stat.S_ISREG(was.st_mode):
         return True
+    import filecmp
+
     return (was.st_mode ^ now.st_mode) & 0o100 == 0 and filecmp.cmp(before, after, shallow=False)
 
 
@@ -169,6 +169,8 @@ def patch_text(before: Path, after: Path) -> str:
 
 def _diff(before: Path, after: Path, *options: str) -> str:
     """Run git over the roots, shown as `a` and `b`."""
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="changes-") as folder:
         shown = Path(folder) / "a", Path(folder) / "b"
         mounted = []

@@ -232,4 +232,4 @@ async def test_two_mutations_of_one_parent_do_not_see_each_other(base: dagger.Co
 
     listed = await asyncio.gather(one.directory("/tmp").entries(), two.directory("/tmp").entries())
 
-    assert listed == [["one"], ["two"]]
+    assert list(listed) == [["one"], ["two"]]

@@ -59,20 +59,21 @@ async def test_a_file_replaces_a_directory_and_the_reverse(dag: dagger.Client) -
 
 
 # 76, 77
-FILTERS = [
-    ({"include": ["a.txt"]}, ["a.txt"]),
-    ({"exclude": ["a.txt", "sub"]}, ["b.rar"]),
-    ({"include": ["*.txt", "*.rar"], "exclude": ["*.rar"]}, ["a.txt"]),
-    ({"include": ["sub"]}, ["sub/", "sub/c.txt", "sub/d.rar"]),
-    ({"exclude": ["**", "!sub/c.txt"]}, ["sub/", "sub/c.txt"]),
-    ({"include": ["*.rar"]}, ["b.rar"]),
-    ({"include": ["**/*.rar"]}, ["b.rar", "sub/", "sub/d.rar"]),
-]
+NONE: list[str] = []
+FILTERS = {
+    "include": (["a.txt"], NONE, ["a.txt"]),
+    "exclude": (NONE, ["a.txt", "sub"], ["b.rar"]),
+    "exclude-wins": (["*.txt", "*.rar"], ["*.rar"], ["a.txt"]),
+    "directory": (["sub"], NONE, ["sub/", "sub/c.txt", "sub/d.rar"]),
+    "re-include": (NONE, ["**", "!sub/c.txt"], ["sub/", "sub/c.txt"]),
+    "top-level": (["*.rar"], NONE, ["b.rar"]),
+    "any-level": (["**/*.rar"], NONE, ["b.rar", "sub/", "sub/d.rar"]),
+}
 
 
-@pytest.mark.parametrize(("filters", "expected"), FILTERS, ids=[str(n) for n in range(len(FILTERS))])
+@pytest.mark.parametrize(("include", "exclude", "expected"), FILTERS.values(), ids=FILTERS.keys())
 async def test_filters_are_the_same_everywhere(
-    dag: dagger.Client, tmp_path: Path, filters: dict[str, list[str]], expected: list[str]
+    dag: dagger.Client, tmp_path: Path, include: list[str], exclude: list[str], expected: list[str]
 ) -> None:
     names = ("a.txt", "b.rar", "sub/c.txt", "sub/d.rar")
     source = tree(dag, *names)
@@ -80,11 +81,13 @@ async def test_filters_are_the_same_everywhere(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
 
+    container = dag.container().with_directory("/x", source, include=include, exclude=exclude)
+    directory = dag.directory().with_directory("x", source, include=include, exclude=exclude)
     found = [
-        await dag.container().with_directory("/x", source, **filters).directory("/x").glob("**"),
-        await dag.directory().with_directory("x", source, **filters).directory("x").glob("**"),
-        await source.filter(**filters).glob("**"),
-        await dag.host().directory(str(tmp_path), **filters).glob("**"),
+        await container.directory("/x").glob("**"),
+        await directory.directory("x").glob("**"),
+        await source.filter(include=include, exclude=exclude).glob("**"),
+        await dag.host().directory(str(tmp_path), include=include, exclude=exclude).glob("**"),
     ]
 
     assert found == [expected] * 4
