@@ -81,7 +81,7 @@ def engine_settings(config: Config) -> EngineSettings:
     engine, network = config.engine, config.network
     return EngineSettings(
         store=engine.store or "",
-        runner=engine.runner if config.origins.get("engine.runner") else "",
+        runner=engine.runner or "",
         offline=network.offline,
         image_fallback=config.images.fallback,
         mirrors=tuple((host, url) for host, urls in config.images.mirrors.items() for url in urls),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Final
@@ -97,6 +98,9 @@ def run(argv: Sequence[str]) -> int:
     """Carry out `argv` and return the exit code; errors of ours become one sentence on stderr."""
     from pipeline.cli.output import say_error
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may hold bytes that are no UTF-8: escaped they neither fail nor break a JSON document.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = app.main(args=list(argv), prog_name="pipeline", standalone_mode=False)
     except click.ClickException as error:

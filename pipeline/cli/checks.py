@@ -100,7 +100,7 @@ def check_runner(machine: Machine) -> Finding:
     """Something that starts containers."""
     from pipeline.engine.runtime.runner import find_runner
 
-    chosen = machine.config.engine.runner if "engine.runner" in machine.config.origins else None
+    chosen = machine.config.engine.runner
     try:
         runner = find_runner(chosen)
     except PipelineError as error:

@@ -11,6 +11,7 @@ from pipeline.cli.options import directory_option, json_option, selection_option
 from pipeline.cli.output import painted, say, table, write, write_json
 from pipeline.cli.planning import Choice, prepare
 from pipeline.cli.project import open_project
+from pipeline.graph.context import stand_ins_of
 from pipeline.graph.lookup import forecast
 from pipeline.report.words import duration
 
@@ -38,6 +39,8 @@ def command(no_cache: bool, as_json: bool, directory: str | None, **choice: Any)
         write(table([_row(row) for row in rows], header=["STAGE", "ACTION", "USUALLY", "WHY"]))
         for line in effects(rows, prepared):
             write(line)
+        for line in stand_ins(rows, prepared):
+            write(line)
         write(total(rows))
 
 
@@ -60,6 +63,17 @@ def effects(rows: Sequence[PlannedStage], prepared: Prepared) -> list[str]:
         for row in rows
         if row.effect and row.action == "run"
     ]
+
+
+def stand_ins(rows: Sequence[PlannedStage], prepared: Prepared) -> list[str]:
+    """The images that were not the registry's when the stages were last made: one line an image."""
+    if prepared.project.config.images.fallback != "recipe":
+        return []
+    found: set[str] = set()
+    for row in rows:
+        parts = prepared.cache.last(row.name)
+        found |= set(stand_ins_of(parts.observed)) if parts is not None else set()
+    return [f"stand-in, unless a registry answers: {line}" for line in sorted(found)]
 
 
 def total(rows: Sequence[PlannedStage]) -> str:

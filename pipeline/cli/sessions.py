@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pipeline.config import Config
     from pipeline.engine.events import EngineEvent, ExecEvent
-    from pipeline.graph.context import EngineOpener
+    from pipeline.graph.context import Context, EngineOpener
     from pipeline.graph.events import Event
 
 TAIL_LINES = 30
@@ -43,7 +43,7 @@ def make_opener(config: Config, root: Path) -> EngineOpener:
     async def open_engine(emit: Callable[[Event], None]) -> AsyncIterator[Any]:
         from pipeline.connect import Target, engine_settings, open_session
 
-        stages: dict[str, str] = {}
+        stages: dict[str, Context] = {}
         target = Target(kind=config.engine.kind, address=config.engine.address or "")
         settings = engine_settings(config)
 
@@ -58,7 +58,7 @@ def make_opener(config: Config, root: Path) -> EngineOpener:
 
 
 @contextmanager
-def spans_in_requests(stages: MutableMapping[str, str]) -> Iterator[None]:
+def spans_in_requests(stages: MutableMapping[str, Context]) -> Iterator[None]:
     """While entered, requests carry the span of the stage that makes them; `stages` learns whose it is."""
     from opentelemetry import propagate
     from opentelemetry.propagators.textmap import DefaultSetter, TextMapPropagator
@@ -74,7 +74,7 @@ def spans_in_requests(stages: MutableMapping[str, str]) -> Iterator[None]:
             before.inject(carrier, context=context, setter=setter)
             stage = current_context.get()
             if stage is not None and stage.span_id:
-                stages[stage.span_id] = stage.stage
+                stages[stage.span_id] = stage
                 setter.set(carrier, "traceparent", f"00-{trace}-{stage.span_id}-01")
 
         def extract(self, carrier: Any, context: Any = None, getter: Any = None) -> Any:
@@ -91,11 +91,12 @@ def spans_in_requests(stages: MutableMapping[str, str]) -> Iterator[None]:
         propagate.set_global_textmap(before)
 
 
-def tell(event: EngineEvent, stages: Mapping[str, str], emit: Callable[[Event], None]) -> None:
+def tell(event: EngineEvent, stages: Mapping[str, Context], emit: Callable[[Event], None]) -> None:
     """Make an event of the engine one of the stage that asked; what no stage asked for is talk."""
     from pipeline.engine.events import ExecEvent, ImageEvent, NoticeEvent
 
-    stage = stages.get(event.span_id)
+    context = stages.get(event.span_id)
+    stage = context.stage if context is not None else None
     match event:
         case ExecEvent():
             if stage is not None:
@@ -103,6 +104,10 @@ def tell(event: EngineEvent, stages: Mapping[str, str], emit: Callable[[Event], 
         case ImageEvent():
             origin = {"registry": "", "store": " (from the store)", "recipe": " (a stand-in built by recipe)"}
             note = f": {event.note}" if event.note else ""
+            if context is not None:
+                context.remember_image(event.reference, event.digest)
+                if event.source == "recipe":
+                    context.remember_stand_in(event.reference, event.note)
             text = f"image {event.reference} is {event.digest}{origin[event.source]}{note}"
             _tell_text(text, stage, emit)
         case NoticeEvent():

@@ -50,7 +50,7 @@ class EngineSettings:
 
     kind: Literal["embedded", "dagger"] = "embedded"
     address: str | None = None  # of a Dagger engine; None: the session in the environment
-    runner: Literal["launcher", "runc"] = "launcher"
+    runner: Literal["launcher", "runc"] | None = None  # None: the first that works
     store: str | None = None  # folder of the embedded engine's state; None: the usual place
     max_bytes: Size | None = None  # of that store; None: no bound but the disk
 

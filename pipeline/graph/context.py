@@ -185,6 +185,10 @@ class Context:
         """Note that image `name` was `digest`: another digest next time makes the stage run again."""
         self.observed[f"image {name}"] = digest
 
+    def remember_stand_in(self, name: str, note: str) -> None:
+        """Note that image `name` was not the registry's but a stand-in; the run says so, cached or not."""
+        self.observed[f"stand-in {name}"] = note
+
     def depend_on(self, name: str, value: str) -> None:
         """Note that the result depends on `value`: another one next time makes the stage run again.
 
@@ -232,6 +236,14 @@ def observed_config(tables: Mapping[str, Any], name: str) -> str:
     if name not in tables:
         return ""
     return str(digest_json(json.loads(json.dumps(tables[name], default=repr, sort_keys=True))))
+
+
+def stand_ins_of(observed: Mapping[str, str]) -> tuple[str, ...]:
+    """What a stage noted of stand-ins, one line an image."""
+    kind = "stand-in "
+    return tuple(
+        f"{key.removeprefix(kind)}: {note}" for key, note in sorted(observed.items()) if key.startswith(kind)
+    )
 
 
 def check_artifact_name(name: str) -> None:

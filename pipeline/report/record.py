@@ -65,6 +65,7 @@ class StageRecord:
     quiet_s: float = 0.0
     key: str = ""
     kept: tuple[str, ...] = ()
+    stand_ins: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -177,6 +178,11 @@ class RunRecord:
         bad = [stage for stage in self.stages.values() if stage.is_bad or stage.soft_failed]
         return sorted(bad, key=lambda stage: stage.finished_at or 0.0)
 
+    @property
+    def stand_ins(self) -> list[str]:
+        """The images of the run that were not the registry's, each with what it was instead."""
+        return sorted({line for stage in self.stages.values() for line in stage.stand_ins})
+
     def counts(self) -> dict[str, int]:
         """How many stages have each verdict, worst first; verdicts without a stage are left out."""
         found = Counter(stage.verdict for stage in self.stages.values())
@@ -228,6 +234,7 @@ def _advance(stage: StageRecord, event: StageEvent) -> StageRecord:
                 failure=event.failure,
                 key=event.key,
                 kept=event.kept,
+                stand_ins=event.stand_ins,
             )
     assert_never(event)
 

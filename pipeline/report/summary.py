@@ -37,6 +37,7 @@ def make_summary(record: RunRecord, evidence: Evidence) -> str:
         _stage_table(record),
         *(_failure(stage) for stage in record.bad_stages),
         _tests(evidence),
+        _stand_ins(record),
         *(f"> {_text(problem)}" for problem in evidence.problems),
     ]
     text = "\n\n".join(part for part in parts if part) + "\n"
@@ -72,6 +73,14 @@ def _stage_table(record: RunRecord) -> str:
         took = duration(stage.took_s)
         rows.append(f"| {stage.name} | {mark} {verdict} | {took} | {_cell(why)} |")
     return "\n".join(rows)
+
+
+def _stand_ins(record: RunRecord) -> str:
+    """The images that were not the registry's."""
+    if not record.stand_ins:
+        return ""
+    rows = [f"- {_text(line)}" for line in record.stand_ins]
+    return "\n".join(["### Stand-ins for images", "", *rows])
 
 
 def _failure(stage: StageRecord) -> str:
