@@ -83,7 +83,12 @@ def start_engine(store: Path, workdir: Path, *options: str, **environ: str) -> E
         )
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert line, words.read_text()
+    if not line:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdout.close()
+        process.wait(END_LIMIT_S)
+        pytest.fail(words.read_text())
     told = json.loads(line)
     return EngineProcess(
         process=process,
