@@ -31,8 +31,9 @@ from pipeline.engine.sources.git import GitSources
 from pipeline.engine.sources.host import HostDirectories
 from pipeline.engine.sources.http import HttpRequest, HttpSources
 from pipeline.engine.sources.secrets import Secrets
-from pipeline.engine.store import Store
-from pipeline.engine.treehash import content_digest
+from pipeline.engine.store import Store, StoreUnusable
+from pipeline.engine.threads import in_thread, settled
+from pipeline.engine.treehash import content_digest, digest_entries, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -75,7 +76,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         surroundings = surroundings_of(self.settings)
-        slots = self.settings.max_execs or 4 * (os.cpu_count() or 1)
+        slots = asyncio.Semaphore(self.settings.max_execs or 4 * (os.cpu_count() or 1))
 
         async def run(node: ops.Exec, trees: Mapping[Digest, Snapshot]) -> ExecOutcome:
             return await execute(
@@ -87,12 +88,13 @@ class Engine:
                 observer=self.observer,
                 services=self.services,
                 surroundings=surroundings,
+                slot=slots,
             )
 
         async def evaluate(node: ops.Exec) -> Mapping[Digest, Snapshot]:
             return await self.solver.trees(exec_inputs(node))
 
-        self.solver = Solver(self.store, run, max_execs=slots, observer=self.observer)
+        self.solver = Solver(self.store, run, observer=self.observer)
         self.services = Services(self.store, self.runner, self.network, evaluate, surroundings=surroundings)
         self.images = Images(self.store, self.solver, self.settings, self.observer)
 
@@ -129,9 +131,19 @@ class Engine:
             )
             stack.push_async_callback(engine.images.close)
             stack.push_async_callback(engine.services.close)
-            flusher = asyncio.ensure_future(_flush_often(store))
-            stack.callback(flusher.cancel)
+            stack.push_async_callback(engine.solver.close)
+            flusher = asyncio.ensure_future(engine._flush_often())
+            stack.push_async_callback(_stop, flusher)
             yield engine
+
+    async def _flush_often(self) -> None:
+        """Make finished work durable from time to time; what is in between is lost only with the machine."""
+        while True:
+            await asyncio.sleep(FLUSH_EVERY_S)
+            try:
+                await in_thread(self.store.flush)
+            except StoreUnusable as error:
+                self.notice(str(error))  # the work itself will say so too, if it cannot go on
 
     def notice(self, text: str) -> None:
         """Tell the observer one sentence."""
@@ -159,7 +171,7 @@ class Engine:
         """Return `stdout`, `stderr` or `combined` of the last exec; bad UTF-8 becomes U+FFFD."""
         result = await self.last_exec(container)
         digest: Digest = getattr(result, stream)
-        data = await asyncio.to_thread(self.store.blobs.read, digest)
+        data = await in_thread(lambda: self.store.blobs.read(digest))
         return data.decode("utf-8", "replace")
 
     async def look(self, tree: ops.Tree, reader: Callable[[Path], R]) -> R:
@@ -170,7 +182,7 @@ class Engine:
             with self.store.snapshots.view(snapshot) as root:
                 return reader(root)
 
-        return await asyncio.to_thread(work)
+        return await in_thread(work)
 
     @contextlib.asynccontextmanager
     async def view(self, tree: ops.Tree) -> AsyncIterator[Path]:
@@ -190,11 +202,14 @@ class Engine:
 
     async def digest(self, value: Directory | File) -> Digest:
         """Return the content digest of a directory or file: names, types, modes, owners, contents."""
-        await self.require(value)
-        tree = (
-            value.as_tree() if isinstance(value, Directory) else Directory().with_file(value.name, value).tree
-        )
-        return await self.look(tree, content_digest)
+
+        def digest(root: Path) -> Digest:
+            if isinstance(value, Directory):
+                return content_digest(read.require_directory(root, value.path))
+            found = entry_of(os.fspath(read.require_file(root, value.path)), "file")
+            return digest_entries([found] if found else [])
+
+        return await self.look(value.tree, digest)
 
     # ---- sources ---------------------------------------------------------------------------
 
@@ -236,7 +251,6 @@ class Engine:
         Raises:
             ExportFailed: The target is of the wrong kind, or cannot be written.
         """
-        await self.require(value)
         target = self.host_path(path)
         if isinstance(value, Directory):
 
@@ -265,8 +279,6 @@ def surroundings_of(settings: EngineSettings) -> Surroundings:
     return Surroundings(env=env, binds=binds, secrets=settings.network.secrets)
 
 
-async def _flush_often(store: Store) -> None:
-    """Make finished work durable from time to time; what is in between is lost only with the machine."""
-    while True:
-        await asyncio.sleep(FLUSH_EVERY_S)
-        await asyncio.to_thread(store.flush)
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await settled(task)

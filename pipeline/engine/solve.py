@@ -10,21 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from dataclasses import dataclass, field, replace
+import os
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, assert_never
-
-import anyio
 
 from pipeline.digest import Digest, digest_text
 from pipeline.engine import edit, ops
 from pipeline.engine.direct import apply_to_draft
 from pipeline.engine.events import ExecEvent, current_span
-from pipeline.engine.oci.image import add_layer
+from pipeline.engine.rootpath import resolve
 from pipeline.engine.store import StoredResult
+from pipeline.engine.threads import in_thread, settled
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
     from pathlib import Path
 
     from pipeline.engine.events import Observer
@@ -66,21 +66,27 @@ class Executor(Protocol):
 class _Flight:
     """Work that several callers wait for; it is cancelled when the last of them has gone."""
 
+    key: str
     task: asyncio.Task[Any]
-    waiters: int = field(default=0)
+    span: str  # of whoever asked first, and is told what happens
+    waiters: int = 0
 
 
 class Solver:
     """Evaluates nodes over one store."""
 
-    def __init__(
-        self, store: Store, executor: Executor, *, max_execs: int, observer: Observer | None = None
-    ) -> None:
+    def __init__(self, store: Store, executor: Executor, *, observer: Observer | None = None) -> None:
         self.store = store
         self._executor = executor
         self._observer = observer
         self._flights: dict[str, _Flight] = {}
-        self._exec_slots = asyncio.Semaphore(max_execs)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def close(self) -> None:
+        """Cancel what is under way and wait for its end, at most `CANCEL_LIMIT_S`."""
+        for task in self._tasks:
+            task.cancel()
+        await settled(*self._tasks, within_s=CANCEL_LIMIT_S)
 
     # ---- trees -----------------------------------------------------------------------------
 
@@ -136,7 +142,7 @@ class Solver:
                     node.action, self.store.snapshots, draft, lambda tree: views[tree.digest]
                 ),
             )
-        self._save(node.digest, key, {"": snapshot})
+        self._save({node.digest, key}, snapshot)
         return snapshot
 
     async def _difference(self, node: ops.Difference) -> Snapshot:
@@ -151,7 +157,7 @@ class Solver:
             snapshot = await self._commit_draft(
                 self.store.snapshots.empty, key, lambda draft: edit.difference(below, above, draft.upper)
             )
-        self._save(node.digest, key, {"": snapshot})
+        self._save({node.digest, key}, snapshot)
         return snapshot
 
     async def _layers(self, node: ops.Layers) -> Snapshot:
@@ -176,15 +182,17 @@ class Solver:
         finally:
             for fetch in fetches:
                 fetch.cancel()
-            await asyncio.gather(*fetches, return_exceptions=True)
-        self._save(node.digest, node.digest, {"": snapshot})
+            await settled(*fetches)
+        self._save({node.digest}, snapshot)
         return snapshot
 
     async def _unpack(self, parent: Snapshot, blob: Path, diff_id: Digest, chain_id: Digest) -> Snapshot:
+        from pipeline.engine.oci.image import add_layer
+
         if found := self._find(chain_id):
             return found
-        snapshot = await _in_thread(lambda: add_layer(self.store, parent, blob, diff_id, chain_id))
-        self._save(chain_id, chain_id, {"": snapshot})
+        snapshot = await in_thread(lambda: add_layer(self.store, parent, blob, diff_id, chain_id))
+        self._save({chain_id}, snapshot)
         return snapshot
 
     async def _commit_draft(
@@ -202,10 +210,10 @@ class Solver:
                 snapshots.discard(draft)
                 raise
 
-        return await _in_thread(work)
+        return await in_thread(work)
 
     @contextlib.asynccontextmanager
-    async def _views(self, snapshots: Iterable[Snapshot]) -> Any:
+    async def _views(self, snapshots: Iterable[Snapshot]) -> AsyncIterator[list[Path]]:
         with contextlib.ExitStack() as stack:
             yield [stack.enter_context(self.store.snapshots.view(s)) for s in snapshots]
 
@@ -226,7 +234,7 @@ class Solver:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await settled(*tasks)
         return results
 
     # ---- execs -----------------------------------------------------------------------------
@@ -240,28 +248,35 @@ class Solver:
         if found := self._find_exec(node.digest):
             self._tell_cached(node, found)
             return found
-        return await self._once(node.digest, lambda: self._run(node))
+        flight = self._join(node.digest, lambda: self._run(node))
+        result: ExecResult = await self._wait(flight)
+        if flight.span != current_span.get():
+            self._tell_cached(node, result)
+        return result
 
     async def _run(self, node: ops.Exec) -> ExecResult:
         inputs = await self.trees(exec_inputs(node))
         key = _exec_by_content(node, inputs).digest
         if key != node.digest and (found := self._find_exec(key)):
-            self.store.index.save_result(node.digest, _stored(found))
+            self.store.index.save_results({node.digest}, _stored(found))
             self._tell_cached(node, found)
             return found
-        async with self._exec_slots:
-            outcome = await self._executor(node, inputs)
-        result = await _in_thread(lambda: self._commit(outcome, key))
-        for each in {node.digest, key}:
-            self.store.index.save_result(each, _stored(result))
+        outcome = await self._executor(node, inputs)
+        result = await in_thread(lambda: self._commit(outcome, key))
+        self.store.index.save_results({node.digest, key}, _stored(result))
         return result
 
     def _commit(self, outcome: ExecOutcome, key: Digest) -> ExecResult:
         drafts: dict[str, Draft] = {"": outcome.rootfs, **outcome.mounts}
-        trees = {
-            mount: self.store.snapshots.commit(draft, identity=digest_text(f"{key} {mount}"))
-            for mount, draft in drafts.items()
-        }
+        try:
+            trees = {
+                mount: self.store.snapshots.commit(draft, identity=digest_text(f"{key} {mount}"))
+                for mount, draft in drafts.items()
+            }
+        except BaseException:
+            for draft in drafts.values():
+                self.store.snapshots.discard(draft)
+            raise
         return ExecResult(
             exit_code=outcome.exit_code,
             stdout=outcome.stdout,
@@ -301,52 +316,48 @@ class Solver:
         """Return what the content key has, known from now on by the description too."""
         if key == description or (found := self._find(key)) is None:
             return None
-        self._save(description, description, {"": found})
+        self._save({description}, found)
         return found
 
-    def _save(self, description: Digest, key: Digest, trees: Mapping[str, Snapshot]) -> None:
-        stored = StoredResult(trees={name: s.id for name, s in trees.items()}, data={}, blobs=())
-        for each in {description, key}:
-            self.store.index.save_result(each, stored)
+    def _save(self, keys: set[Digest], snapshot: Snapshot) -> None:
+        self.store.index.save_results(keys, StoredResult(trees={"": snapshot.id}))
 
     async def _once(self, key: str, make: Callable[[], Awaitable[R]]) -> R:
         """Share one evaluation among all who ask for it now."""
+        result: R = await self._wait(self._join(key, make))
+        return result
+
+    def _join(self, key: str, make: Callable[[], Awaitable[Any]]) -> _Flight:
         flight = self._flights.get(key)
         if flight is None or flight.task.done():
-            flight = _Flight(asyncio.ensure_future(make()))
-            self._flights[key] = flight
-            flight.task.add_done_callback(lambda task: self._landed(key, task))
+            task: asyncio.Task[Any] = asyncio.ensure_future(make())
+            flight = self._flights[key] = _Flight(key, task, span=current_span.get())
+            self._tasks.add(task)
+            task.add_done_callback(functools.partial(self._landed, flight))
         flight.waiters += 1
+        return flight
+
+    async def _wait(self, flight: _Flight) -> Any:
         try:
-            result: R = await asyncio.shield(flight.task)
+            return await asyncio.shield(flight.task)
         finally:
             flight.waiters -= 1
             if flight.waiters == 0 and not flight.task.done():
                 flight.task.cancel()
-                self._flights.pop(key, None)
-                # Shielded, or a cancelled caller would go on before the container is gone;
-                # bounded, or a stuck unmount would hang the session.
-                with anyio.move_on_after(CANCEL_LIMIT_S, shield=True):
-                    await asyncio.wait([flight.task])
-        return result
+                self._forget(flight)  # who asks now starts anew
+                # A cancelled caller does not go on before the container is gone; bounded, or a stuck
+                # unmount would hang the session.
+                await settled(flight.task, within_s=CANCEL_LIMIT_S)
 
-    def _landed(self, key: str, task: asyncio.Task[Any]) -> None:
-        flight = self._flights.get(key)
-        if flight is not None and flight.task is task:
-            del self._flights[key]
+    def _forget(self, flight: _Flight) -> None:
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+
+    def _landed(self, flight: _Flight, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        self._forget(flight)
         if not task.cancelled():
             task.exception()  # read here, so that a failure nobody waits for any more is not logged
-
-
-async def _in_thread(work: Callable[[], R]) -> R:
-    """Run blocking work in a thread and wait for its end even when cancelled: it holds a mount."""
-    task = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([task])
-        raise
 
 
 def _sources_of(action: ops.Action) -> list[ops.Tree]:
@@ -366,8 +377,10 @@ async def _by_content(
         return ops.Pinned(content=snapshots[tree.digest].identity)
 
     if isinstance(action, ops.Copy):
-        selected = await asyncio.to_thread(edit.selection_digest, action, views[action.source.digest])
-        name = action.name if action.into else ""
+        if _has_set_times(action.source):
+            return replace(action, source=pinned(action.source))
+        copy, root = action, views[action.source.digest]
+        selected, name = await in_thread(lambda: _select(copy, root))
         return replace(
             action,
             source=ops.Pinned(content=selected),
@@ -380,6 +393,29 @@ async def _by_content(
     if isinstance(action, ops.ApplyChanges):
         return replace(action, before=pinned(action.before), after=pinned(action.after))
     return action
+
+
+def _select(copy: ops.Copy, root: Path) -> tuple[Digest, str]:
+    """Return the digest of what a copy takes, and the name that its file has where it enters a directory."""
+    selected = edit.selection_digest(copy, root)
+    if copy.kind != "file":
+        return selected, ""
+    return selected, copy.name or os.path.basename(resolve(os.path.realpath(root), copy.source_path))
+
+
+def _has_set_times(tree: ops.Tree) -> bool:
+    """Say whether times in a tree were set on purpose: the digest of what is selected does not know them."""
+    pending, seen = [tree], {tree.digest}
+    while pending:
+        node = pending.pop()
+        if not isinstance(node, ops.Edit):
+            continue
+        if isinstance(node.action, ops.SetTimes):
+            return True
+        below = [each for each in (node.base, *_sources_of(node.action)) if each.digest not in seen]
+        seen.update(each.digest for each in below)
+        pending += below
+    return False
 
 
 def exec_inputs(node: ops.Exec) -> list[ops.Tree]:

@@ -72,12 +72,14 @@ async def assembled(
     hosts: Sequence[tuple[str, str]],
     surroundings: Surroundings,
     hostname: str = "",
+    slot: contextlib.AbstractAsyncContextManager[object] | None = None,
 ) -> AsyncIterator[Assembled]:
     """Lend what one run needs; the drafts are the caller's unless the body fails.
 
     Args:
         hosts: Address and name of each service that is bound.
         hostname: "" for the usual one.
+        slot: What to hold while running; it is waited for when the locks are held, never the reverse.
 
     Raises:
         UnknownUser: The exec's user, or the owner of a mount, is not in the container's files.
@@ -85,6 +87,8 @@ async def assembled(
     """
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(locked(store, lock_names(exec_.mounts)))
+        if slot is not None:
+            await stack.enter_async_context(slot)
         builder = _Builder(store, exec_, trees, stack)
         try:
             await builder.add_secrets(surroundings)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine.runtime.errors import OutputLost
+from pipeline.engine.runtime.lines import Lines
 from pipeline.engine.runtime.scrub import Scrubber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from pipeline.digest import Digest
+    from pipeline.engine.runtime.lines import Name
     from pipeline.engine.store import Blobs, BlobWriter
 
 TAIL_BYTES: Final = 100 * 1024
 _IN_MEMORY_BYTES: Final = 1 << 20
 _READ_BYTES: Final = 1 << 18
-_LINE_BYTES: Final = 1 << 16
 _READS_AT_ONCE: Final = 4
-
-Name = Literal["stdout", "stderr"]
 
 
 class Kept:
@@ -84,24 +82,6 @@ class Kept:
 
 class _Dropped(Exception):
     """Ends a blob writer's block without keeping the blob."""
-
-
-class Lines:
-    """Cuts a stream into texts of whole lines; a line longer than 64 KiB comes in parts."""
-
-    def __init__(self, name: Name, show: Callable[[Name, str], None]) -> None:
-        self._name: Name = name
-        self._show = show
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._pending = ""
-
-    def feed(self, data: bytes, *, final: bool = False) -> None:
-        """Take a piece and show the lines it completes."""
-        text = self._pending + self._decoder.decode(data, final)
-        end = len(text) if final or len(text) > _LINE_BYTES else text.rfind("\n") + 1
-        self._pending = text[end:]
-        if end:
-            self._show(self._name, text[:end])
 
 
 class Stream:

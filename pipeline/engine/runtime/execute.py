@@ -18,6 +18,7 @@ from pipeline.engine.runtime.users import UnknownUser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from pipeline.digest import Digest
     from pipeline.engine import ops
@@ -67,8 +68,12 @@ async def execute(
     observer: Observer,
     services: Services,
     surroundings: Surroundings | None = None,
+    slot: AbstractAsyncContextManager[object] | None = None,
 ) -> ExecOutcome:
     """Run `exec_` over `trees` (by the digest of each tree node it names) and return what it left.
+
+    `slot` bounds how many run at once. It is taken last, when the bound services are healthy and the locks
+    are held: what they wait for may need a slot itself.
 
     Raises:
         ExecFailed: The exit code is not one that was expected, or the command could not be started.
@@ -82,7 +87,7 @@ async def execute(
     async with services.bind(exec_.bindings) as bound:
         try:
             async with assembled(
-                store, network, exec_, trees, hosts=bound.hosts, surroundings=around
+                store, network, exec_, trees, hosts=bound.hosts, surroundings=around, slot=slot
             ) as parts:
                 return await _run(store, runner, exec_, parts, teller)
         except (UnknownUser, RedirectFailed) as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.engine.store.values import SnapshotNotFound, StoredResult
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from pipeline.digest import Digest
@@ -49,13 +50,24 @@ class Index:
         Raises:
             TypeError: `result.data` holds something JSON cannot express.
         """
+        self.save_results((key,), result)
+
+    def save_results(self, keys: Collection[Digest], result: StoredResult) -> None:
+        """Keep what an op made under each of several keys: all of them, or none.
+
+        Raises:
+            TypeError: `result.data` holds something JSON cannot express.
+        """
         texts = [json.dumps(part) for part in (dict(result.trees), dict(result.data), list(result.blobs))]
-        self._database.write(
-            "INSERT OR REPLACE INTO results (key, trees, data, blobs, used_by, last_used)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (key, *texts, *self._uses.stamp()),
-        )
-        self._uses.made("results", key)
+        stamp = self._uses.stamp()
+        with self._database.writing() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO results (key, trees, data, blobs, used_by, last_used)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                [(key, *texts, *stamp) for key in keys],
+            )
+        for key in keys:
+            self._uses.made("results", key)
 
     def find_content(self, digest: Digest) -> Snapshot | None:
         """Return a snapshot whose tree has this content digest."""
