@@ -108,7 +108,10 @@ def image_stage(dockerfiles: Sequence[DockerfileFound], labels: Mapping[str, str
     from pipeline.stages.container_build import container_build
 
     found = [dataclasses.asdict(one) for one in dockerfiles]
-    return _fitted(container_build, {"dockerfiles": found, "labels": dict(labels)})
+    inputs = None  # the root is a build context: any file may be in an image
+    if all(one.context != "." for one in dockerfiles):
+        inputs = tuple(dict.fromkeys(f"{one.context}/" for one in dockerfiles))
+    return _fitted(container_build, {"dockerfiles": found, "labels": dict(labels)}, inputs)
 
 
 def _fitted(one: AnyStage, options: dict[str, Any], inputs: tuple[str, ...] | None = None) -> AnyStage:

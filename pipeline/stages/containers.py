@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.errors import PipelineError
 from pipeline.graph.context import NeedGone
-from pipeline.graph.inputs import WALK_LEAVES_OUT
+from pipeline.graph.inputs import WALK_LEAVES_OUT, project_files
 from pipeline.stages.results import Held
 
 if TYPE_CHECKING:
@@ -55,23 +55,39 @@ async def source(ctx: Context, *, include: Sequence[str] | None = None) -> dagge
     return client.host().directory(
         str(ctx.root),
         include=[glob for glob in globs if not glob.startswith("!")],
-        exclude=[".git", ".pipeline", *untracked(ctx.root), *unwanted],
+        exclude=["**/.git", ".pipeline", *untracked(ctx.root), *unwanted],
     )
 
 
 def untracked(root: Path) -> list[str]:
-    """Return patterns for everything in `root` that git does not track; outside git, the usual litter."""
+    """Return patterns for everything in `root` that git does not track; outside git, the usual litter.
+
+    Submodules count as part of the project: their own tracked files stay.
+
+    Raises:
+        StageBroken: Git gives no answer in time.
+    """
+    if not project_files(root).from_git:
+        return [f"**/{name}" for name in sorted(WALK_LEAVES_OUT)]
+    names = _untracked_names(root)
+    return [re.sub(r"([\\*?\[\]!])", r"\\\1", name) for name in names]
+
+
+def _untracked_names(root: Path) -> list[str]:
     argv = ["git", "ls-files", "--others", "--directory", "-z"]
     try:
         done = subprocess.run(argv, cwd=root, capture_output=True, timeout=GIT_LIMIT_S, check=True)
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        return [f"**/{name}" for name in sorted(WALK_LEAVES_OUT)]
     except subprocess.TimeoutExpired as error:
         raise StageBroken(
             f"cannot list the files of `{root}`: git took longer than {GIT_LIMIT_S} s"
         ) from error
-    names = done.stdout.decode("utf-8", "surrogateescape").split("\0")
-    return [re.sub(r"([\\*?\[\]!])", r"\\\1", name.rstrip("/")) for name in names if name]
+    except subprocess.CalledProcessError as error:
+        raise StageBroken(f"cannot list the files of `{root}`: git said: {error.stderr.decode()}") from error
+    names = [name.rstrip("/") for name in done.stdout.decode("utf-8", "surrogateescape").split("\0") if name]
+    for module in project_files(root).submodules:
+        if (root / module / ".git").exists():
+            names += [f"{module}/{name}" for name in _untracked_names(root / module)]
+    return names
 
 
 async def python_container(ctx: Context, image: str) -> dagger.Container:

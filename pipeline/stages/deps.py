@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from pipeline.detect.python import PythonProject
-from pipeline.graph.context import Context  # noqa: TC001 - read when the graph is checked
+from pipeline.graph.context import CheckFailed, Context
+from pipeline.graph.outcome import Failure
 from pipeline.graph.stage import stage
 from pipeline.stages.containers import (
     hold,
@@ -29,11 +30,17 @@ LOCAL_LINE: Final = re.compile(r"^\s*(?:-e\s+|--editable[ =])?(?:\.|file:\.)(?:\
 
 POETRY_SOURCE: Final = re.compile(r'^type = "(?:git|directory|file|url)"', re.MULTILINE)
 EXPORTED: Final = f"{FOLDER}/.exported-requirements.txt"
+COMPILING: Final = re.compile(
+    r"Getting requirements to build \w+ did not run|Building wheel for .* did not run|Failed to build "
+)
+TAIL_LINES: Final = 40
 
 
 @stage(timeout_s=1800)
 async def deps(ctx: Context, checkout: Source) -> Deps:
     """Install what the project's lock file, requirement files or metadata name; hashes are honoured."""
+    import dagger
+
     project = parse_facts(PythonProject, ctx)
     image = python_image(ctx)
     ctx.log(f"base image {image} (requires-python: {project.requires_python or 'any'})\n")
@@ -44,7 +51,10 @@ async def deps(ctx: Context, checkout: Source) -> Deps:
     if extra := [str(one) for one in ctx.options.get("tools", ())]:
         container = container.with_exec(["pip", "install", *extra])
     container = container.with_exec(["pip", "freeze", "--all"])
-    frozen = await container.stdout()
+    try:
+        frozen = await container.stdout()
+    except dagger.ExecError as error:
+        raise CheckFailed(failure(error, image)) from error
     python = (await container.with_exec(["python", "-V"]).stdout()).split()[-1]
     ctx.keep("packages.txt", frozen)
     packages = len(frozen.splitlines())
@@ -56,6 +66,27 @@ async def deps(ctx: Context, checkout: Source) -> Deps:
         installer=project.installer,
         packages=packages,
         complete=not (project.installer == "metadata" and project.has_dynamic_dependencies),
+    )
+
+
+def failure(error: dagger.ExecError, image: str) -> Failure:
+    """Return why the installation failed; where a package had to be compiled, with what may help."""
+    said = f"{error.stdout}\n{error.stderr}"
+    command = tuple(str(word) for word in error.command)
+    hint = ""
+    if COMPILING.search(said):
+        hint = (
+            f"a package has no ready-made wheel for {image}: another Python is chosen by `python` in "
+            "[tool.pipeline.images], compilers and libraries are added by `system_packages` in "
+            "[tool.pipeline.stages.deps]"
+        )
+    return Failure(
+        message=f"`{command[0] if command else 'a command'}` ended with exit code {error.exit_code}",
+        error_class="InstallFailed",
+        command=command,
+        exit_code=error.exit_code,
+        tail=tuple((error.stderr if error.stderr.strip() else error.stdout).splitlines()[-TAIL_LINES:]),
+        hint=hint,
     )
 
 
