@@ -170,7 +170,7 @@ async def main() -> None:
     parser.add_argument("--execs", type=int, default=500, help="execs before memory is read")
     parser.add_argument("--layer-mib", type=int, default=1024, help="size of the layer that passes through")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as name:  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp") as name:
         folder = Path(name)
         rootfs, store = make_rootfs(folder), folder / "store"
         await connect(store)

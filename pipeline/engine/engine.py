@@ -138,12 +138,14 @@ class Engine:
 
     async def _flush_often(self) -> None:
         """Make finished work durable from time to time; what is in between is lost only with the machine."""
+        told = ""
         while True:
             await asyncio.sleep(FLUSH_EVERY_S)
             try:
                 await in_thread(self.store.flush)
             except StoreUnusable as error:
-                self.notice(str(error))  # the work itself will say so too, if it cannot go on
+                if str(error) != told:
+                    self.notice(told := str(error))
 
     def notice(self, text: str) -> None:
         """Tell the observer one sentence."""

@@ -1,6 +1,6 @@
 """Host directories: what comes along, what is remembered, and what a second look costs."""
 
-# ruff: noqa: ASYNC230, ASYNC240, ASYNC251, S103 - the disk is what is tested
+# ruff: noqa: ASYNC251, S103 - the disk is what is tested
 
 from __future__ import annotations
 
