@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal, get_args, get_origin
 
 from cattrs import (
@@ -85,6 +86,7 @@ def _unknown(key: str, known: Sequence[str]) -> str:
     return f"unknown key{suggest(key, known) or '; known: ' + ', '.join(known)}"
 
 
+@lru_cache(maxsize=1)
 def _converter() -> Converter:
     """Make the converter that turns tables into the classes of `values` and coerces nothing."""
     converter = Converter(detailed_validation=True, forbid_extra_keys=True)

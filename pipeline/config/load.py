@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pipeline.config.host import with_host_network
+from pipeline.config.remember import recall, remember
 from pipeline.config.values import Config, ConfigInvalid, ConfigUnreadable, Problem, Table, key_of, show
 
 if TYPE_CHECKING:
@@ -70,11 +71,9 @@ def load_config(
     merged: Table = {}
     origins: dict[str, str] = {}
     set_layers = [layer for layer in layers if layer.values]
-    if set_layers:
-        _check(set_layers)
     for layer in set_layers:
         _merge(merged, layer.values, (), layer, origins)
-    config = _parse(merged) if merged else Config()
+    config = _checked(root, set_layers, merged) if set_layers else Config()
     if config.network.inherit:
         config, inherited = with_host_network(config, environ, set(origins))
         origins = {**inherited, **origins}
@@ -109,6 +108,22 @@ def parse_engine(text: str) -> dict[str, object]:
     """Read `embedded`, `dagger` or `dagger=ADDRESS` as settings by path."""
     kind, separator, address = text.partition("=")
     return {"engine.kind": kind, "engine.address": address} if separator else {"engine.kind": kind}
+
+
+def _checked(root: Path, layers: list[Layer], merged: Table) -> Config:
+    """Make the settings of layers that fit.
+
+    Raises:
+        ConfigInvalid: Something does not fit; carries every problem of every layer.
+    """
+    made_of = [[layer.source, layer.values] for layer in layers]
+    known = recall(root, made_of)
+    if known is not None:
+        return known
+    _check(layers)
+    config = _parse(merged)
+    remember(root, made_of, config)
+    return config
 
 
 def _check(layers: list[Layer]) -> None:

@@ -1,0 +1,70 @@
+"""Settings that were checked before: read back without the library that checks them, which is slow to load.
+
+What is kept is named by all it was made of, so that it can only be missed, never wrong. It lies in the
+project's state folder and is written only where that is there already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from pipeline.config.values import Config, StageSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE: Final = ".pipeline/config.json"
+FORMAT: Final = 1
+
+
+def recall(root: Path, made_of: object) -> Config | None:
+    """Return the settings that were made of the same values; None when there are none."""
+    try:
+        kept = json.loads((root / FILE).read_text(encoding="utf-8"))
+        if kept["made_of"] != _plain(made_of):
+            return None
+        return _rebuild(kept["config"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None  # missing, damaged or of another version: it is made anew
+
+
+def remember(root: Path, made_of: object, config: Config) -> None:
+    """Keep checked settings, if the project has a state folder that can be written."""
+    target = root / FILE
+    if not target.parent.is_dir():
+        return
+    text = json.dumps({"made_of": _plain(made_of), "config": asdict(config)})
+    fresh = target.with_name(f".config.{os.getpid()}")
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.chmod(0o600)  # an address of a package index may hold a password
+        fresh.replace(target)
+    except OSError:
+        fresh.unlink(missing_ok=True)  # a full or read-only disk: the next command checks again
+
+
+def _plain(made_of: object) -> Any:
+    """The values as JSON gives them back, with the shape of the settings that they are for."""
+    shape = {item.name: str(item.type) for cls in (Config, StageSettings) for item in fields(cls)}
+    return json.loads(json.dumps([FORMAT, shape, made_of], default=str, sort_keys=True))
+
+
+def _rebuild(table: dict[str, Any]) -> Config:
+    default = Config()
+    sections = {
+        item.name: type(getattr(default, item.name))(**_frozen(table[item.name]))
+        for item in fields(Config)
+        if item.name not in ("stages", "origins")
+    }
+    stages = {name: StageSettings(**_frozen(one)) for name, one in table["stages"].items()}
+    return Config(**sections, stages=stages)
+
+
+def _frozen(value: Any) -> Any:
+    """Arrays as tuples: no setting is a list."""
+    if isinstance(value, dict):
+        return {key: _frozen(each) for key, each in value.items()}
+    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value
