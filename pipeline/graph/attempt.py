@@ -62,7 +62,7 @@ async def attempt(
             own = Cancelled(f"`{stage.name}` cancelled itself")
             own.__cause__ = error
             return _ended(own, describe)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - this is where outcomes are made
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - outcomes are made here
             if limit.cancel_called and not isinstance(error, CheckFailed):
                 return _timeout(stage, doing(), error)
             return _ended(_single(error), describe)

@@ -87,7 +87,8 @@ def compile_globs(globs: tuple[str, ...]) -> Globs:
 
 def _alternatives(globs: Iterable[str]) -> re.Pattern[str] | None:
     expressions = [_expression(glob) for glob in globs]
-    return re.compile("|".join(f"(?:{one})" for one in expressions)) if expressions else None
+    # A name may hold line ends: `.` has to match them too.
+    return re.compile("|".join(f"(?:{one})" for one in expressions), re.DOTALL) if expressions else None
 
 
 def _expression(glob: str) -> str:
@@ -225,6 +226,8 @@ def _worktree_digest(root: Path, path: str, known: str) -> str | None:
             return None
         inside = _from_git(Path(full)).digests
         return f"160000:{known.partition(':')[2]}+{_short_digest(inside)}"
+    elif not stat.S_ISREG(found.st_mode):
+        return None  # git cannot hold it, and reading a pipe would wait for ever
     else:
         mode = "100755" if found.st_mode & stat.S_IXUSR else "100644"
         with open(full, "rb") as stream:

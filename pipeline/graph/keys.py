@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,7 +53,17 @@ class KeyParts:
 
     def plain(self) -> dict[str, Any]:
         """The parts as JSON can hold them."""
-        return asdict(self) | {"secrets": list(self.secrets)}
+        return {
+            "stage": self.stage,
+            "version": self.version,
+            "code": dict(self.code),
+            "options": dict(self.options),
+            "inputs": dict(self.inputs),
+            "needs": dict(self.needs),
+            "secrets": list(self.secrets),
+            "facts": dict(self.facts),
+            "observed": dict(self.observed),
+        }
 
 
 def parts_from_plain(data: Mapping[str, Any]) -> KeyParts:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from pipeline.errors import PipelineError
+
+
+_SIMPLE: Final = (str, int, bool, float, type(None))
 
 
 class NotStorable(PipelineError):
@@ -23,6 +26,9 @@ def to_plain(value: object, kind: object) -> Any:
     Raises:
         NotStorable: It is of a kind that JSON cannot express, or came back different.
     """
+    if kind in _SIMPLE and type(value) is not kind:
+        wanted = getattr(kind, "__name__", kind)
+        raise NotStorable(f"cannot store a result of type `{type(value).__name__}`: `{wanted}` is promised")
     if value is None or type(value) in (str, int, bool):
         return value
     try:

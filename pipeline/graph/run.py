@@ -262,15 +262,21 @@ class _Run:
             await anyio.sleep(min(pause, left))
             self.ledger.warn_quiet(settings.quiet_s)
 
-    def last_words(self, reason: str, code: int) -> None:
-        """Write the end into the run folder just before the process is ended by force; from any thread."""
+    def last_words(self, reason: str, code: int) -> str:
+        """Write the end into the run folder just before the process is ended by force; return its message.
+
+        Called from any thread.
+        """
         now = time.time()
+        if code == EXIT_DEADLINE:
+            reason = f"{reason}; {self.ledger.doing()}"
         outcome = Outcome.TIMEOUT if code == EXIT_DEADLINE else Outcome.CANCELLATION
         for name in list(self.ledger.live):
             self.settings.folder.write(self.ledger.ending(name, outcome, reason))
         self.settings.folder.write(
             RunFinished(at=now, outcome=outcome, exit_code=code, duration_s=now - self.began, message=reason)
         )
+        return reason
 
     def advance(self) -> None:
         """Do what `decide` says until it says no more."""

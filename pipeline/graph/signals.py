@@ -25,12 +25,13 @@ class Interrupts:
 
     Args:
         stop: Called for the first signal with its name, from a handler: must only schedule.
-        last_words: Called before the process is ended by force, with the reason and the exit code.
+        last_words: Called before the process is ended by force, with the reason and the exit code; what it
+            returns is said on standard error.
         grace_s: How long a clean stop may take.
     """
 
     def __init__(
-        self, *, stop: Callable[[str], None], last_words: Callable[[str, int], None], grace_s: float
+        self, *, stop: Callable[[str], None], last_words: Callable[[str, int], str], grace_s: float
     ) -> None:
         self._stop = stop
         self._last_words = last_words
@@ -78,6 +79,8 @@ class Interrupts:
 
     def _end(self, reason: str, code: int) -> None:
         try:
-            self._last_words(reason, code)
+            said = self._last_words(reason, code)
+            # Not by `print`: the main thread may hang while it holds the stream's lock.
+            os.write(2, f"error: {said}\n".encode("utf-8", "backslashreplace"))
         finally:
             os._exit(code)
