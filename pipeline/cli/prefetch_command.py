@@ -9,28 +9,41 @@ import click
 from pipeline.cli.options import directory_option, json_option
 from pipeline.cli.output import say, write, write_json
 from pipeline.cli.project import Project, open_project
+from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pipeline.config import Config
 
 PACKAGES_STAGE = "deps"
 
 
+class NotFetched(PipelineError):
+    """An image could not be fetched; the engine's own sentence says why."""
+
+    def __init__(self, image: str, text: str) -> None:
+        message, _, hint = text.partition(" (hint: ")
+        super().__init__(f"cannot prefetch `{image}`: {message}")
+        self.hint = hint.removesuffix(")") or None
+
+
 @click.command()
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@click.option(
+    "--image-fallback", type=click.Choice(["none", "recipe"]), help="What to do without a registry."
+)
 @json_option
 @directory_option
-def command(images: Sequence[str], as_json: bool, directory: str | None) -> int:
+def command(images: Sequence[str], image_fallback: str | None, as_json: bool, directory: str | None) -> int:
     """Fetch images and packages for working offline.
 
-    Without IMAGE: the images that stages used before and that pipeline.lock names; and by running the stage
-    `deps`, where there is one, the packages.
+    Without IMAGE: the images that stages used before, that Dockerfiles begin with and that pipeline.lock
+    names; and by running the stage `deps`, where there is one, the packages.
     """
     import asyncio
 
-    project = open_project(directory)
+    project = open_project(directory, {"images.fallback": image_fallback})
     wanted = list(images) or known_images(project)
     fetched = asyncio.run(_fetch(project, wanted)) if wanted else {}
     if as_json:
@@ -44,7 +57,7 @@ def command(images: Sequence[str], as_json: bool, directory: str | None) -> int:
 
 
 def known_images(project: Project) -> list[str]:
-    """The images named in `pipeline.lock`, and those the stages used when they last ran."""
+    """The images of `pipeline.lock` and of Dockerfiles, and those the stages used when they last ran."""
     from pipeline.cli.planning import locked_images
     from pipeline.cli.project import STATE
     from pipeline.graph.cache import StageCache
@@ -52,11 +65,32 @@ def known_images(project: Project) -> list[str]:
     cache = StageCache(project.root / STATE / "cache")
     used = [parts.observed for name in project.graph.order if (parts := cache.last(name)) is not None]
     names = {key.removeprefix("image ") for observed in used for key in observed if key.startswith("image ")}
-    return sorted({*names, *locked_images(project.root)})
+    return sorted({*names, *base_images(project), *locked_images(project.root)})
+
+
+def base_images(project: Project) -> Iterator[str]:
+    """The images that the project's Dockerfiles begin with, but for names that only a build knows."""
+    from pipeline.engine.dockerfile.instructions import From
+    from pipeline.engine.dockerfile.parse import parse_dockerfile
+    from pipeline.engine.oci.reference import canonical_reference
+
+    build = project.graph.stages.get("container_build")
+    for table in build.options.get("dockerfiles", ()) if build is not None else ():
+        path = str(table["path"])
+        text = (project.root / path).read_text(encoding="utf-8", errors="replace")
+        stages = {"scratch"}
+        for line in parse_dockerfile(text, file=path).instructions:
+            if not isinstance(line, From):
+                continue
+            if "$" not in line.image and line.image.lower() not in stages:
+                yield canonical_reference(line.image)
+            stages.add(line.name)
 
 
 async def _fetch(project: Project, images: Sequence[str]) -> dict[str, str]:
     """Pull the images one after the other; give the exact reference of each."""
+    import dagger
+
     from pipeline.cli.sessions import say_notice
     from pipeline.connect import Target, engine_settings, open_session
 
@@ -68,8 +102,11 @@ async def _fetch(project: Project, images: Sequence[str]) -> dict[str, str]:
     ) as client:
         for image in images:
             say(f"fetching {image}")
-            container: Any = await client.container().from_(image).sync()
-            fetched[image] = await container.image_ref()
+            try:
+                container: Any = await client.container().from_(image).sync()
+                fetched[image] = await container.image_ref()
+            except dagger.QueryError as error:
+                raise NotFetched(image, str(error)) from error
     return fetched
 
 

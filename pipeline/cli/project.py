@@ -221,7 +221,7 @@ def _execute(path: Path) -> types.ModuleType:
         raise StagesBroken(OWN_STAGES, "it is not UTF-8") from error
     except PipelineError as error:
         raise StagesBroken(_line_in(error, root), _without_root(str(error), root)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise StagesBroken(_line_in(error, root), what) from error
     finally:
