@@ -27,7 +27,7 @@ FACTS_OF_UNIT: Final = (
     "is_package",
     "test_extras",
     "test_paths",
-    "version_from_git",
+    "test_plugins",
 )
 FACTS_OF_QUALITY: Final = ("mypy_knows_files", "packages", "tool_pins", "tools")
 

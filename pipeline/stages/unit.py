@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 REPORTS: Final = "/reports"
 TAIL_LINES: Final = 40
+NO_PROGRAM: Final = re.compile(
+    r"FileNotFoundError: \[Errno 2\] No such file or directory: [\"']([\w.+-]+)[\"']\s*$", re.MULTILINE
+)
 LINES_TOLD: Final = 11  # of the first bad test
 NAMES_TOLD: Final = 8
 NO_TESTS: Final = 5  # pytest's exit code when it collected nothing
@@ -77,6 +81,8 @@ def test_command(project: PythonProject, ctx: Context) -> list[str]:
     return [
         *("python", "-m", "pytest", f"--junitxml={REPORTS}/junit.xml", "-o", "junit_family=xunit1"),
         *("--cov", f"--cov-report=xml:{REPORTS}/coverage.xml", "--cov-report="),
+        # A threshold holds for the run the project itself measures: elsewhere it may add up several.
+        *(() if "pytest-cov" in project.test_plugins else ("--cov-fail-under=0",)),
         *args,
         *(() if names_tests else project.test_paths),
     ]
@@ -137,7 +143,19 @@ def failure(argv: list[str], code: int, results: TestResults | None, tail: list[
             command=tuple(argv),
             exit_code=code,
             tail=tuple(tail),
+            hint=missing_programs(results.bad if results is not None else ()),
         )
+    )
+
+
+def missing_programs(bad: Sequence[BadTest]) -> str:
+    """Return what helps when tests call programs that the image has not; "" when none is missing."""
+    names = sorted({name for one in bad for name in NO_PROGRAM.findall(one.text)})
+    if not names:
+        return ""
+    return (
+        f"the image has no {' and no '.join(f'`{name}`' for name in names[:3])}: Debian packages are added "
+        "by `system_packages` in [tool.pipeline.stages.deps]"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -181,6 +182,15 @@ def test_a_failed_test_is_told_with_its_name_line_and_message() -> None:
     assert error.failure.message == "1 of 9 tests failed; first: tests/test_x.py::TestB::test_a: no"
     assert error.failure.exit_code == 1
     assert error.failure.tail == ("E  no", "FAILED tests/test_x.py::TestB::test_a")
+
+
+def test_a_program_that_tests_call_and_the_image_has_not_is_named_with_what_helps() -> None:
+    text = "E   FileNotFoundError: [Errno 2] No such file or directory: 'git'\n\n/usr/lib/subprocess.py:9"
+    error = failure(["pytest"], 1, results(dataclasses.replace(BAD, text=text)), [])
+
+    assert isinstance(error, CheckFailed)
+    assert error.hint is not None
+    assert error.hint.startswith("the image has no `git`: ")
 
 
 def test_no_collected_tests_are_a_failure_and_never_a_success() -> None:
