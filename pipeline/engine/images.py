@@ -11,7 +11,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.engine import ops
 from pipeline.engine.events import ImageEvent, current_span
@@ -23,22 +23,25 @@ from pipeline.engine.oci.image import layers_of, publish
 from pipeline.engine.oci.model import ImageToWrite
 from pipeline.engine.oci.reference import parse_reference
 from pipeline.engine.oci.registry import Registry, RegistryLayers
+from pipeline.engine.threads import in_thread, settled
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pipeline.digest import Digest
     from pipeline.engine.container import Container
     from pipeline.engine.events import Observer
     from pipeline.engine.files import File
-    from pipeline.engine.oci.model import Compression, MediaTypes
+    from pipeline.engine.oci.archive import ArchivedImage
+    from pipeline.engine.oci.model import Compression, MediaTypes, ResolvedImage
     from pipeline.engine.oci.reference import Reference
     from pipeline.engine.recipes.recipe import Recipe
     from pipeline.engine.settings import EngineSettings
     from pipeline.engine.solve import Solver
     from pipeline.engine.store import Store
 
+CLOSE_LIMIT_S = 5.0
 NOT_THERE = (RegistryUnreachable, RegistryOffline)
 
 
@@ -60,7 +63,7 @@ class FoundImage:
     config: ImageConfig
     platform: str
     rootfs: ops.Tree
-    source: str
+    source: Literal["registry", "store", "recipe"]
     note: str = ""
 
 
@@ -96,7 +99,10 @@ class Images:
         self._found: dict[tuple[str, str], asyncio.Future[FoundImage]] = {}
 
     async def close(self) -> None:
-        """Close the connections to registries."""
+        """Give up what is being looked for, and close the connections to registries."""
+        for future in self._found.values():
+            future.cancel()
+        await settled(*self._found.values(), within_s=CLOSE_LIMIT_S)
         await self.registry.aclose()
 
     def add_credentials(self, address: str, username: str, password: str) -> None:
@@ -126,13 +132,14 @@ class Images:
         future = self._found.get(key)
         if future is None or (future.done() and (future.cancelled() or future.exception())):
             future = asyncio.ensure_future(self._find(reference, platform))
+            future.add_done_callback(_read_failure)
             self._found[key] = future
         found = await asyncio.shield(future)
         self._observer(
             ImageEvent(
                 reference=key[0],
                 digest=found.digest,
-                source="recipe" if found.source == "recipe" else "registry",
+                source=found.source,
                 span_id=current_span.get(),
                 note=found.note,
             )
@@ -143,39 +150,69 @@ class Images:
         try:
             resolved = await self.registry.resolve(reference, platform)
         except NOT_THERE as error:
-            return await self._stand_in(reference, error)
+            return await self._find_elsewhere(reference, platform, error)
         except ImagePullFailed as error:
-            if error.status and error.status < 500 and not self._may_stand_in:
-                raise
-            return await self._stand_in(reference, error)
+            if error.status >= 500 or error.status == 429:
+                return await self._find_elsewhere(reference, platform, error)
+            if self._may_stand_in:
+                return await self._stand_in(reference, platform, error)
+            raise
+        return self._from_registry(resolved, source="store" if self.registry.offline else "registry")
+
+    def _from_registry(
+        self, resolved: ResolvedImage, *, source: Literal["registry", "store"], note: str = ""
+    ) -> FoundImage:
         layers = RegistryLayers(self.registry, resolved)
-        rootfs = ops.Layers(diff_ids=tuple(resolved.image.diff_ids), source=layers)
         return FoundImage(
             reference=str(resolved.reference),
             digest=resolved.manifest.digest,
             config=resolved.image.config,
             platform=resolved.image.platform,
-            rootfs=rootfs,
-            source="registry",
+            rootfs=ops.Layers(diff_ids=tuple(resolved.image.diff_ids), source=layers),
+            source=source,
+            note=note,
         )
+
+    async def _find_elsewhere(self, reference: Reference, platform: str, error: EngineError) -> FoundImage:
+        """Where no registry answers, take what the tag last led to, if all of it is here; else a stand-in."""
+        known = self.registry.find_known(reference)
+        if known is not None and not self.registry.offline:
+            try:
+                resolved = await self.registry.resolve(known, platform)
+            except (*NOT_THERE, ImagePullFailed):
+                resolved = None
+            if resolved is not None and self._is_here(resolved):
+                note = f"what the tag led to last, for {error}"
+                return self._from_registry(resolved, source="store", note=note)
+        return await self._stand_in(reference, platform, error)
+
+    def _is_here(self, resolved: ResolvedImage) -> bool:
+        tree = ops.Layers(
+            diff_ids=tuple(resolved.image.diff_ids), source=RegistryLayers(self.registry, resolved)
+        )
+        if self._store.index.find_result(tree.digest) is not None:
+            return True
+        return all(self._store.blobs.has(layer.digest) for layer in resolved.layers)
 
     @property
     def _may_stand_in(self) -> bool:
         return self._settings.image_fallback == "recipe"
 
-    async def _stand_in(self, reference: Reference, error: EngineError) -> FoundImage:
-        """Build the image from a recipe, if that is allowed and there is one."""
+    async def _stand_in(self, reference: Reference, platform: str, error: EngineError) -> FoundImage:
+        """Build the image from a recipe, if that is allowed and there is one for the platform."""
         from pipeline.engine.recipes.recipe import find_recipe, why_no_recipe
 
         recipe = find_recipe(str(reference))
+        why = why_no_recipe(str(reference))
+        if recipe is not None and platform.split("/")[:2] != ["linux", _host_architecture()]:
+            recipe, why = None, f"recipes are made for this machine, not for {platform}"
+        hint = error.hint or "check the network"
         if not self._may_stand_in:
-            hint = error.hint or "check the network"
             if recipe is not None:
                 hint += "; or build a stand-in from Debian packages: --image-fallback recipe"
             raise NoImage(str(reference), str(error), hint=hint) from error
         if recipe is None:
-            why = f"{error}; and no stand-in: {why_no_recipe(str(reference))}"
-            raise NoImage(str(reference), why, hint=error.hint or "check the network") from error
+            raise NoImage(str(reference), f"{error}; and no stand-in: {why}", hint=hint) from error
         return await self._from_recipe(reference, recipe)
 
     async def _from_recipe(self, reference: Reference, recipe: Recipe) -> FoundImage:
@@ -200,12 +237,16 @@ class Images:
         Raises:
             ArchiveRejected: It is no such archive, has no such tag, or nothing for the platform.
         """
-        snapshot = await self._solver.tree(file.tree)
-        with self._store.snapshots.view(snapshot) as root:
-            from pipeline.engine.read import require_file
+        from pipeline.engine.read import require_file
 
-            path = require_file(root, file.path)
-            found = await asyncio.to_thread(read_archive, path, self._store, tag, container.platform)
+        snapshot = await self._solver.tree(file.tree)
+
+        def read() -> Mapping[str, ArchivedImage]:
+            with self._store.snapshots.view(snapshot) as root:
+                path = require_file(root, file.path)
+                return read_archive(path, self._store, tag, container.platform)
+
+        found = await in_thread(read)
         [(platform, archived)] = found.items()
         rootfs = ops.Layers(diff_ids=tuple(archived.image.diff_ids), source=archived.layers)
         return container.from_image(
@@ -217,7 +258,7 @@ class Images:
     async def image_of(self, container: Container) -> ImageToWrite:
         """Evaluate a container's root file system and return it as an image with layers in the store."""
         snapshot = await self._solver.tree(container.rootfs)
-        layers = await asyncio.to_thread(layers_of, self._store, snapshot)
+        layers = await in_thread(lambda: layers_of(self._store, snapshot))
         return ImageToWrite(
             config=container.config,
             platform=container.platform,
@@ -275,18 +316,21 @@ class Images:
         descriptor, name = tempfile.mkstemp(dir=folder, prefix="image-", suffix=".tar")
         try:
             with os.fdopen(descriptor, "wb") as out:
-                await asyncio.to_thread(
-                    write_archive,
-                    out,
-                    self._store,
-                    images,
-                    media_types=media_types,
-                    compression=compression,
+                await in_thread(
+                    lambda: write_archive(
+                        out, self._store, images, media_types=media_types, compression=compression
+                    )
                 )
         except BaseException:
             os.unlink(name)
             raise
         return Path(name)
+
+
+def _read_failure(future: asyncio.Future[FoundImage]) -> None:
+    """Read a failure that nobody may be waiting for any more, so that it is not logged."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _host_architecture() -> str:

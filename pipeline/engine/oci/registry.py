@@ -120,6 +120,11 @@ class Registry:
         except InvalidImage as error:
             raise ImagePullFailed(str(ref), f"it is no image ({error})") from error
 
+    def find_known(self, reference: Reference) -> Reference | None:
+        """Return, with its digest, what a tag led to when a registry last said so; None when it never did."""
+        known = self._store.index.find_note(_TAG_NOTES, str(reference))
+        return None if known is None else reference.with_digest(Digest(known))
+
     async def fetch_blob(self, reference: Reference, descriptor: Descriptor) -> Path:
         """Return a blob's file in the store; fetch it, four at a time, when it is not there.
 
