@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_BLOCK_BYTES = 1 << 20
 
 
 class ExportFailed(EngineError):
@@ -29,7 +32,7 @@ def export_directory(source: Path, target: Path, *, wipe: bool) -> str:
     if target.exists() and not target.is_dir():
         raise ExportFailed(f"cannot export to `{target}`: it is a file")
     try:
-        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(target)
         _merge(source, target, wipe=wipe)
     except OSError as error:
         raise ExportFailed(f"cannot export to `{error.filename or target}`: {error.strerror}") from error
@@ -70,15 +73,28 @@ def _copy_file(source: Path, target: Path) -> None:
     """Copy beside the target, then rename: a reader never sees half a file."""
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
-    temporary = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
+    # The name is short, whatever the target's is, and nobody else's; the mode hides what is not whole.
+    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        shutil.copyfile(source, temporary)
-        found = os.stat(source)
+        with open(source, "rb") as read:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as write:
+                shutil.copyfileobj(read, write, _BLOCK_BYTES)
+            found = os.fstat(read.fileno())
         os.chmod(temporary, stat.S_IMODE(found.st_mode))
         os.utime(temporary, ns=(found.st_atime_ns, found.st_mtime_ns))
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _make_private(target: Path) -> None:
+    """Make a directory and what is missing above it, all 0700."""
+    missing = [target]
+    while not missing[-1].parent.exists():
+        missing.append(missing[-1].parent)
+    for directory in reversed(missing):
+        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def export_file(source: Path, target: Path, *, name: str, into_parent: bool) -> str:
@@ -94,7 +110,7 @@ def export_file(source: Path, target: Path, *, name: str, into_parent: bool) -> 
             )
         target = target / name
     try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(target.parent)
         _copy_file(source, target)
     except OSError as error:
         raise ExportFailed(f"cannot export to `{error.filename or target}`: {error.strerror}") from error
