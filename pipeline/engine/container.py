@@ -283,7 +283,7 @@ class Container:
         if mount is not None:
             kind = "cache" if isinstance(mount, ops.CacheMount) else "tmpfs"
             raise BadArgument(f"{path}: cannot write into {kind}")
-        return replace(self, rootfs=ops.Edit(base=self.rootfs, action=action))
+        return replace(self, rootfs=ops.Edit(base=self.rootfs, action=action), image_ref="")
 
     def with_directory(
         self,
@@ -374,7 +374,7 @@ class Container:
                 result = replace(result, mounts=mounts)
             else:
                 tree = ops.Edit(base=result.rootfs, action=ops.Remove(paths=(target,)))
-                result = replace(result, rootfs=tree)
+                result = replace(result, rootfs=tree, image_ref="")
         return result
 
     def with_symlink(self, target: str, link_name: str, *, expand: bool = False) -> Container:

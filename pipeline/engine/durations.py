@@ -6,8 +6,17 @@ import re
 
 from pipeline.errors import EngineError
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_UNITS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "\u00b5s": 1e-6,
+    "\u03bcs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)")
 
 
 class BadDuration(EngineError):
@@ -31,15 +40,22 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return the text Go prints for a duration of whole milliseconds."""
-    milliseconds = round(seconds * 1000)
-    if milliseconds == 0:
+    """Return the text Go prints for a duration, to the nanosecond."""
+    left = round(seconds * 1_000_000_000)
+    if left == 0:
         return "0s"
-    if milliseconds < 1000:
-        return f"{milliseconds}ms"
-    minutes, rest_ms = divmod(milliseconds, 60_000)
+    for unit, size in (("ns", 1_000), ("\u00b5s", 1_000_000), ("ms", 1_000_000_000)):
+        if left < size:
+            return _decimal(left, size // 1_000) + unit
+    minutes, left = divmod(left, 60_000_000_000)
     hours, minutes = divmod(minutes, 60)
-    rest = f"{rest_ms / 1000:.3f}".rstrip("0").rstrip(".")
+    rest = _decimal(left, 1_000_000_000)
     if hours:
         return f"{hours}h{minutes}m{rest}s"
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def _decimal(count: int, unit: int) -> str:
+    whole, part = divmod(count, unit)
+    digits = str(part).rjust(len(str(unit)) - 1, "0").rstrip("0") if part else ""
+    return f"{whole}.{digits}" if digits else str(whole)

@@ -161,12 +161,18 @@ def contents(root: Path, path: str, *, offset_lines: int = 0, limit_lines: int |
     here = require_file(root, path)
     if os.stat(here).st_size > CONTENTS_MAX_BYTES:
         raise PathProblem(path, f"file size exceeds the limit of {CONTENTS_MAX_BYTES} bytes")
-    text = here.read_bytes().decode("utf-8", "replace")
-    if not offset_lines and limit_lines is None:
-        return text
-    lines = text.splitlines(keepends=True)
-    end = None if limit_lines is None else offset_lines + limit_lines
-    return "".join(lines[offset_lines:end])
+    data = here.read_bytes()
+    if offset_lines or limit_lines is not None:
+        end = None if limit_lines is None else offset_lines + limit_lines
+        data = b"".join(_lines(data)[offset_lines:end])
+    return data.decode("utf-8", "replace")
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Split at newlines alone, which stay; other characters that Python breaks lines at are text."""
+    lines = [line + b"\n" for line in data.split(b"\n")]
+    lines[-1] = lines[-1][:-1]
+    return lines if lines[-1] else lines[:-1]
 
 
 def kind_of(mode: int) -> FileKind:
@@ -260,7 +266,7 @@ def search(
         PathProblem: A path is missing or leaves the directory.
         BadPattern: The pattern is no regular expression, or has a newline without `multiline`.
     """
-    base = require_directory(root, path) if not root.joinpath(path.lstrip("/")).is_file() else root
+    base = require_directory(root, path)
     matcher = _compile(pattern, options)
     hits: list[SearchHit] = []
     for name in _searched(base, paths, globs, options):
@@ -315,10 +321,10 @@ def _inside(base: Path, path: str) -> str:
         depth += -1 if part == ".." else part not in ("", ".")
         if depth < 0:
             raise PathProblem(path, "path escapes the directory")
-    clean = join("/", path).lstrip("/")
-    if not os.path.lexists(base / clean):
+    found = resolve(base, path, follow_last=False)
+    if not os.path.lexists(found):
         raise missing(path)
-    return clean
+    return "" if found == base else str(found.relative_to(base))
 
 
 def _search_file(
@@ -335,32 +341,32 @@ def _search_file(
             start = data.rfind(b"\n", 0, match.start()) + 1
             end = data.find(b"\n", max(match.end() - 1, match.start()))
             stop = len(data) if end == -1 else end + 1
-            yield _hit(name, data, start, stop, [match])
+            number = data.count(b"\n", 0, start) + 1
+            yield _hit(name, data[start:stop], [match], number=number, offset=start, start=start)
         return
     offset = 0
-    for line in data.splitlines(keepends=True):
-        found = list(matcher.finditer(line.rstrip(b"\r\n")))
+    for number, line in enumerate(_lines(data), start=1):
+        found = list(matcher.finditer(line.removesuffix(b"\n")))
         if found:
-            yield _hit(name, data, offset, offset + len(line), found, shift=offset)
+            yield _hit(name, line, found, number=number, offset=offset)
         offset += len(line)
 
 
 def _hit(
     name: str,
-    data: bytes,
-    start: int,
-    stop: int,
+    text: bytes,
     matches: Sequence[re.Match[bytes]],
     *,
-    shift: int = 0,
+    number: int,
+    offset: int,
+    start: int = 0,  # where `text` begins in what the matches count from
 ) -> SearchHit:
     return SearchHit(
         path=name,
-        line=data.count(b"\n", 0, start) + 1,
-        offset=start,
-        text=data[start:stop].decode("utf-8", "replace"),
+        line=number,
+        offset=offset,
+        text=text.decode("utf-8", "replace"),
         parts=tuple(
-            (m.group().decode("utf-8", "replace"), m.start() + shift - start, m.end() + shift - start)
-            for m in matches
+            (m.group().decode("utf-8", "replace"), m.start() - start, m.end() - start) for m in matches
         ),
     )
