@@ -7,6 +7,7 @@ Leaves what is done with the client to the stages.
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import json
 import os
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 from pipeline.engine.events import ExecEvent, ImageEvent, NoticeEvent
 from pipeline.engine.settings import EngineSettings, NetworkSettings, settings_to_json
+from pipeline.engine.threads import in_thread, settled
 from pipeline.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
+WORDS_KEPT = 200
+"""How many lines of what the engine says on stderr are remembered."""
+_READ_BYTES = 1 << 16
 SETTINGS_VARIABLE = "PIPELINE_ENGINE_SETTINGS"
 SESSION_PORT = "DAGGER_SESSION_PORT"
 SESSION_TOKEN = "DAGGER_SESSION_TOKEN"  # noqa: S105 - a variable's name
@@ -197,15 +202,19 @@ def _set_variables(values: Mapping[str, str | None]) -> None:
 
 
 class _EngineProcess:
-    """An engine of our own: its process, its pipe of events, its last words."""
+    """An engine of our own: its process, and its last words."""
 
-    def __init__(self, process: subprocess.Popen[bytes], events: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
-        self.events = events
-        self.words: list[str] = []
+        self.words: collections.deque[str] = collections.deque(maxlen=WORDS_KEPT)
+        self.is_ending = False
 
     async def ready(self) -> dict[str, str]:
-        """Wait for the port and return the variables the SDK finds it by."""
+        """Wait for the port and return the variables the SDK finds it by.
+
+        Raises:
+            EngineNotStarted: It ended, says something else, or nothing within `START_LIMIT_S`.
+        """
         assert self.process.stdout is not None  # noqa: S101 - made with a pipe below
         try:
             async with asyncio.timeout(START_LIMIT_S):
@@ -214,16 +223,30 @@ class _EngineProcess:
             raise EngineNotStarted(f"no answer within {START_LIMIT_S:.0f} s") from None
         if not line:
             await asyncio.to_thread(self.process.wait)
-            said = [word for word in self.words if word.strip()]
-            hint = said[-1].removeprefix("hint: ") if said and said[-1].startswith("hint: ") else None
-            lines = [word for word in said if not word.startswith("hint: ")]
-            what = lines[-1] if lines else f"exit code {self.process.returncode}"
-            raise EngineNotStarted(what.removeprefix("pipeline-engine: "), hint=hint)
-        told = json.loads(line)
-        return {
-            SESSION_PORT: str(told["port"]),
-            SESSION_TOKEN: str(told["session_token"]),
-        }
+            await asyncio.sleep(0)  # what it said last is read by now or never
+            what, hint = self._last_words()
+            raise EngineNotStarted(what, hint=hint)
+        try:
+            told = json.loads(line)
+            return {SESSION_PORT: str(told["port"]), SESSION_TOKEN: str(told["session_token"])}
+        except (ValueError, TypeError, KeyError) as error:
+            said = line.decode("utf-8", "replace").strip()[:200]
+            raise EngineNotStarted(f"it said `{said}` in place of its port") from error
+
+    def ended(self) -> NoticeEvent | None:
+        """Return what people should know when it has ended by itself, in the middle of the session."""
+        if self.is_ending or self.process.poll() is None:
+            return None
+        what, hint = self._last_words()
+        return NoticeEvent(text=f"the engine ended in the middle of the session: {hint or what}")
+
+    def _last_words(self) -> tuple[str, str | None]:
+        said = [word for word in self.words if word.strip()]
+        hint = said[-1].removeprefix("hint: ") if said and said[-1].startswith("hint: ") else None
+        lines = [word for word in said if not word.startswith("hint: ")]
+        code = self.process.returncode
+        ending = f"exit code {code}" if code is None or code >= 0 else f"signal {-code}"
+        return (lines[-1].removeprefix("pipeline-engine: ") if lines else ending), hint
 
 
 @contextlib.asynccontextmanager
@@ -232,30 +255,48 @@ async def _engine_process(
 ) -> AsyncIterator[_EngineProcess]:
     read_end, write_end = os.pipe()
     argv = [sys.executable, "-m", "pipeline.session", "session", "--workdir", str(workdir)]
-    process = subprocess.Popen(  # noqa: ASYNC220 - a fork, not a wait
-        [*argv, "--events", str(write_end)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=(write_end,),
-        start_new_session=True,  # Ctrl-C is for the scheduler, which then ends the session in order
-        env={**os.environ, SETTINGS_VARIABLE: settings_to_json(settings)},
-    )
-    os.close(write_end)
-    engine = _EngineProcess(process, read_end)
+    try:
+        process = subprocess.Popen(  # noqa: ASYNC220 - a fork, not a wait
+            [*argv, "--events", str(write_end)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(write_end,),
+            start_new_session=True,  # Ctrl-C is for the scheduler, which then ends the session in order
+            env={**os.environ, SETTINGS_VARIABLE: settings_to_json(settings)},
+        )
+    except OSError as error:
+        os.close(read_end)
+        raise EngineNotStarted(str(error)) from error
+    finally:
+        os.close(write_end)
+    engine = _EngineProcess(process)
     readers = [
-        asyncio.ensure_future(_read_lines(read_end, lambda line: _tell(line, observer))),
+        asyncio.ensure_future(_read_events(read_end, engine, observer)),
         asyncio.ensure_future(_read_lines(_descriptor(process.stderr), engine.words.append)),
     ]
     try:
         yield engine
     finally:
+        engine.is_ending = True
         await _end(process)
-        done, late = await asyncio.wait(readers, timeout=STOP_LIMIT_S)
-        for reader in late:
+        # Both pipes end with the engine: what it told is told on before the session is left.
+        await settled(*readers, within_s=STOP_LIMIT_S)
+        for reader in readers:
             reader.cancel()
-        for reader in done:
+        await settled(*readers)
+    for reader in readers:
+        if not reader.cancelled():
             reader.result()
+
+
+async def _read_events(descriptor: int, engine: _EngineProcess, observer: Observer) -> None:
+    """Hand on every event; the pipe ends with the engine, so that its end tells of an early one."""
+    await _read_lines(descriptor, lambda line: _tell(line, observer))
+    if not engine.is_ending:
+        await asyncio.to_thread(engine.process.wait)
+    if notice := engine.ended():
+        observer(notice)
 
 
 def _descriptor(stream: Any) -> int:
@@ -274,28 +315,30 @@ async def _end(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
-
-    task = asyncio.ensure_future(asyncio.to_thread(wait))
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
-    finally:
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
 
+    await in_thread(wait)
+
 
 async def _read_lines(descriptor: int, each: Callable[[str], None]) -> None:
-    """Hand on every line of a pipe until its end."""
-    reader = asyncio.StreamReader(limit=2**24)
+    """Hand on every line of a pipe until its end, however long the lines are."""
+    reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     stream = os.fdopen(descriptor, "rb", buffering=0)
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), stream)
+    parts: list[bytes] = []  # of a line whose end has not come
     try:
-        while line := await reader.readline():
-            each(line.decode("utf-8", "replace").rstrip("\n"))
+        while data := await reader.read(_READ_BYTES):
+            *whole, rest = data.split(b"\n")
+            for line in whole:
+                each(b"".join([*parts, line]).decode("utf-8", "replace"))
+                parts.clear()
+            if rest:
+                parts.append(rest)
+        if parts:
+            each(b"".join(parts).decode("utf-8", "replace"))
     finally:
         transport.close()
 
@@ -308,7 +351,10 @@ _KINDS: Mapping[str, type[EngineEvent]] = {
 
 
 def _tell(line: str, observer: Observer) -> None:
-    table = json.loads(line)
+    try:
+        table = json.loads(line)
+    except ValueError:
+        return  # the engine was killed while it wrote the line
     kind = _KINDS[table.pop("event")]
     if "argv" in table:
         table["argv"] = tuple(table["argv"])
