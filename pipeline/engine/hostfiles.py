@@ -24,7 +24,8 @@ def export_directory(source: Path, target: Path, *, wipe: bool) -> str:
     """Merge `source` into `target` (made 0700 with its parents); `wipe` makes an exact copy of it.
 
     Entries of another type are replaced, links in the target are not followed, modes and mtimes are
-    kept, owners become the caller's.
+    kept, owners become the caller's: set-user and set-group bits that stood for another owner go.
+    Sockets and devices are left out.
 
     Raises:
         ExportFailed: The target is a file, or cannot be written.
@@ -54,12 +55,27 @@ def _merge(source: Path, target: Path, *, wipe: bool) -> None:
                 _remove(there)
                 there.mkdir()
             _merge(source / entry.name, there, wipe=wipe)
-            shutil.copystat(entry.path, there, follow_symlinks=False)
+            found = entry.stat(follow_symlinks=False)
+            os.chmod(there, _mode_for_caller(found))
+            os.utime(there, ns=(found.st_atime_ns, found.st_mtime_ns))
         elif entry.is_symlink():
             _remove(there)
             os.symlink(os.readlink(entry.path), there)
         elif entry.is_file(follow_symlinks=False):
             _copy_file(source / entry.name, there)
+        elif stat.S_ISFIFO(entry.stat(follow_symlinks=False).st_mode):
+            _remove(there)
+            os.mkfifo(there, _mode_for_caller(entry.stat(follow_symlinks=False)))
+
+
+def _mode_for_caller(found: os.stat_result) -> int:
+    """The mode without what would lend the caller's rights to whoever runs another owner's program."""
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid != os.geteuid():
+        mode &= ~stat.S_ISUID
+    if found.st_gid != os.getegid():
+        mode &= ~stat.S_ISGID
+    return mode
 
 
 def _remove(path: Path) -> None:
@@ -81,7 +97,7 @@ def _copy_file(source: Path, target: Path) -> None:
             with open(descriptor, "wb") as write:
                 shutil.copyfileobj(read, write, _BLOCK_BYTES)
             found = os.fstat(read.fileno())
-        os.chmod(temporary, stat.S_IMODE(found.st_mode))
+        os.chmod(temporary, _mode_for_caller(found))
         os.utime(temporary, ns=(found.st_atime_ns, found.st_mtime_ns))
         os.replace(temporary, target)
     finally:

@@ -148,3 +148,31 @@ def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path) -> None:
         export_file(tmp_path / "none", tmp_path / "target", name="target", into_parent=False)
 
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.root
+def test_a_program_of_another_owner_does_not_become_one_that_lends_the_callers_rights(tmp_path: Path) -> None:
+    """Set-user and set-group bits go where they meant somebody else, and stay where they meant the caller."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "shared").mkdir(parents=True)
+    for name, owner in (("theirs", 1000), ("ours", 0)):
+        (source / name).write_text("x")
+        os.chown(source / name, owner, owner)
+        os.chmod(source / name, 0o6755)
+    os.chown(source / "shared", 1000, 1000)
+    os.chmod(source / "shared", 0o2755)
+
+    export_directory(source, target, wipe=False)
+
+    modes = {name: stat.S_IMODE(os.stat(target / name).st_mode) for name in os.listdir(target)}
+    assert modes == {"theirs": 0o755, "ours": 0o6755, "shared": 0o755}
+
+
+def test_a_fifo_arrives_as_one(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    os.mkfifo(source / "pipe", 0o640)
+
+    export_directory(source, target, wipe=False)
+
+    assert stat.S_ISFIFO(os.lstat(target / "pipe").st_mode)
