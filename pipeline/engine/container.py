@@ -179,7 +179,8 @@ class Container:
         for text in self.config.exposed_ports:
             number, _, protocol = text.partition("/")
             kind: Literal["TCP", "UDP"] = "UDP" if protocol.lower() == "udp" else "TCP"
-            known.setdefault((int(number), kind), ops.Port(port=int(number), protocol=kind))
+            if number.isdecimal():  # a range or a name stands in an image's configuration by mistake
+                known.setdefault((int(number), kind), ops.Port(port=int(number), protocol=kind))
         return tuple(known[key] for key in sorted(known))
 
     def with_docker_healthcheck(

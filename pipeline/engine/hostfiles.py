@@ -55,9 +55,9 @@ def _merge(source: Path, target: Path, *, wipe: bool) -> None:
                 _remove(there)
                 there.mkdir()
             _merge(source / entry.name, there, wipe=wipe)
-            found = entry.stat(follow_symlinks=False)
-            os.chmod(there, _mode_for_caller(found))
-            os.utime(there, ns=(found.st_atime_ns, found.st_mtime_ns))
+            made_of = entry.stat(follow_symlinks=False)
+            os.chmod(there, _mode_for_caller(made_of))
+            os.utime(there, ns=(made_of.st_atime_ns, made_of.st_mtime_ns))
         elif entry.is_symlink():
             _remove(there)
             os.symlink(os.readlink(entry.path), there)

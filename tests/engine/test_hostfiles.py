@@ -158,9 +158,9 @@ def test_a_program_of_another_owner_does_not_become_one_that_lends_the_callers_r
     for name, owner in (("theirs", 1000), ("ours", 0)):
         (source / name).write_text("x")
         os.chown(source / name, owner, owner)
-        os.chmod(source / name, 0o6755)
+        os.chmod(source / name, 0o6755)  # noqa: S103 - what is tested
     os.chown(source / "shared", 1000, 1000)
-    os.chmod(source / "shared", 0o2755)
+    os.chmod(source / "shared", 0o2755)  # noqa: S103 - what is tested
 
     export_directory(source, target, wipe=False)
 

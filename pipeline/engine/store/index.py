@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.engine.store.values import SnapshotNotFound, StoredResult
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from pipeline.digest import Digest
@@ -36,9 +36,8 @@ class Index:
         row = self._database.row("SELECT trees, data, blobs FROM results WHERE key = ?", (key,))
         if row is None:
             return None
-        trees, data, blobs = (json.loads(text) for text in row)
-        result = StoredResult(trees=trees, data=data, blobs=tuple(blobs))
-        if self._is_whole(result) and self._uses.touch("results", key):
+        result = _read_result(row)
+        if result is not None and self._is_whole(result) and self._uses.touch("results", key):
             return result
         self._database.write("DELETE FROM results WHERE key = ?", (key,))
         self._uses.forget("results", key)
@@ -126,3 +125,13 @@ class Index:
         except SnapshotNotFound:
             return False
         return all(self._blobs.has(digest) for digest in result.blobs)
+
+
+def _read_result(row: Sequence[str]) -> StoredResult | None:
+    """Return what a row says; None when it is damaged."""
+    try:
+        trees, data, blobs = (json.loads(text) for text in row)
+        numbers = {str(name): int(number) for name, number in trees.items()}
+        return StoredResult(trees=numbers, data=dict(data), blobs=tuple(blobs))
+    except (ValueError, TypeError, AttributeError):
+        return None
