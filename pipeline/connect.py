@@ -208,6 +208,7 @@ class _EngineProcess:
         self.process = process
         self.words: collections.deque[str] = collections.deque(maxlen=WORDS_KEPT)
         self.is_ending = False
+        self.was_ready = False  # until then it ends before the session, which `ready` says
 
     async def ready(self) -> dict[str, str]:
         """Wait for the port and return the variables the SDK finds it by.
@@ -228,14 +229,16 @@ class _EngineProcess:
             raise EngineNotStarted(what, hint=hint)
         try:
             told = json.loads(line)
-            return {SESSION_PORT: str(told["port"]), SESSION_TOKEN: str(told["session_token"])}
+            environ = {SESSION_PORT: str(told["port"]), SESSION_TOKEN: str(told["session_token"])}
         except (ValueError, TypeError, KeyError) as error:
             said = line.decode("utf-8", "replace").strip()[:200]
             raise EngineNotStarted(f"it said `{said}` in place of its port") from error
+        self.was_ready = True
+        return environ
 
     def ended(self) -> NoticeEvent | None:
         """Return what people should know when it has ended by itself, in the middle of the session."""
-        if self.is_ending or self.process.poll() is None:
+        if self.is_ending or not self.was_ready or self.process.poll() is None:
             return None
         what, hint = self._last_words()
         return NoticeEvent(text=f"the engine ended in the middle of the session: {hint or what}")

@@ -6,6 +6,7 @@ mean equal content, kind and executable bit.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -315,4 +316,5 @@ def _load_memory(memory: Path | None) -> dict[str, list[Any]]:
 def _save_memory(memory: Path, seen: Mapping[str, list[Any]]) -> None:
     from pipeline.graph.files import write_atomically
 
-    write_atomically(memory, json.dumps(seen).encode("utf-8", "surrogatepass"))
+    with contextlib.suppress(OSError):  # where nothing can be written, each run reads the files anew
+        write_atomically(memory, json.dumps(seen).encode("utf-8", "surrogatepass"))

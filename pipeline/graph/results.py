@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from pipeline.errors import PipelineError
 
-
 _SIMPLE: Final = (str, int, bool, float, type(None))
 
 

@@ -73,7 +73,7 @@ def test_a_run_whose_evidence_has_no_room_ends_with_one_sentence(project: Robust
     after = project("run", "-q")
 
     error, hint = full.stderr.splitlines()[-2:]
-    assert full.code == 1
+    assert full.code == 1, full
     assert error.startswith(f"error: cannot write the run folder `{state}")
     assert error.endswith("`: no space left on device")
     assert hint == "hint: free space on its disk; `pipeline cache prune` empties the cache of stage results"

@@ -33,7 +33,8 @@ async def talk(ctx: Context) -> str:
     """Writes much, and then a word."""
     client = await ctx.dagger()
     container = client.container().with_rootfs(client.host().directory("ROOTFS"))
-    script = "yes 0123456789012345678901234567890123456789012345678901234567890 | head -c MANY; echo; echo last"
+    line = "0123456789" * 6
+    script = f"yes {line} | head -c MANY; echo; echo last"
     talked = await container.with_exec(["sh", "-c", script]).sync()
     return await talked.with_exec(["echo", "fine"]).stdout()
 '''

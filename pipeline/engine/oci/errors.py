@@ -5,7 +5,13 @@ No message holds a credential, a token or an address with either in it.
 
 from __future__ import annotations
 
+import ssl
+from typing import TYPE_CHECKING
+
 from pipeline.errors import EngineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class ImagePullFailed(EngineError):
@@ -35,6 +41,17 @@ class RegistryUnreachable(EngineError):
         super().__init__(f"cannot reach registry `{host}`: {what}")
         self.host = host
         self.hint = hint or "check the network and the proxy settings, or configure a mirror of this registry"
+
+
+class CertificatesUnusable(EngineError):
+    """The file of certificates to trust cannot be read or holds none."""
+
+    hint = "set network.ca_bundle or PIPELINE_CA_BUNDLE to a file of PEM certificates"
+
+    def __init__(self, path: str | Path, error: OSError) -> None:
+        what = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror or str(error)
+        super().__init__(f"cannot use the certificates in `{path}`: {what.lower()}")
+        self.path = path
 
 
 class RegistryOffline(EngineError):

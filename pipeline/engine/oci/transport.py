@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from pipeline.engine.oci.errors import RegistryUnreachable
+from pipeline.engine.oci.errors import CertificatesUnusable, RegistryUnreachable
 from pipeline.engine.oci.reference import DOCKER_HUB
 from pipeline.engine.oci.tokens import Authorization, TokenRefused, answer, parse_challenge
 
@@ -240,7 +240,10 @@ class Transport:
 
             context.load_verify_locations(certifi.where())
         if self._ca_file is not None:
-            context.load_verify_locations(self._ca_file)
+            try:
+                context.load_verify_locations(self._ca_file)
+            except OSError as error:  # what OpenSSL says is one too
+                raise CertificatesUnusable(self._ca_file, error) from error
         return context
 
 

@@ -135,7 +135,7 @@ def test_a_second_signal_kills(tmp_path: Path, kind: str) -> None:
     process.send(signal.SIGINT)
     code, _, said, seconds = process.end()
 
-    assert (code, said) == (130, "")
+    assert (code, said) == (130, "error: killed by a second SIGINT\n")
     assert seconds < 1.5
     last = list(read_events(process.folder))[-1]
     assert isinstance(last, RunFinished)
