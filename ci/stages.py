@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline import Context, stage
-from pipeline.stages.containers import python_container, source
-from pipeline.stages.results import Source, TestReport  # noqa: TC001 - read when the graph is checked
+from pipeline import Context, Source, TestReport, python_container, source, stage
 from pipeline.stages.unit import run_tests
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pipeline.graph.context import Artifact, CheckFailed, Context, NeedGone, Skip
     from pipeline.graph.outcome import Failure, Outcome
     from pipeline.graph.stage import Retry, Stage, stage
+    from pipeline.stages.containers import python_container, source
+    from pipeline.stages.results import Deps, Image, Images, Quality, Source, TestReport, Wheel
 
 __version__ = "0.1.0"
 
@@ -19,12 +21,21 @@ __all__ = [
     "Artifact",
     "CheckFailed",
     "Context",
+    "Deps",
     "Failure",
+    "Image",
+    "Images",
     "NeedGone",
     "Outcome",
+    "Quality",
     "Retry",
     "Skip",
+    "Source",
     "Stage",
+    "TestReport",
+    "Wheel",
+    "python_container",
+    "source",
     "stage",
 ]
 
@@ -39,6 +50,11 @@ _HOMES: Final = {
     "Skip": "pipeline.graph.context",
     "Stage": "pipeline.graph.stage",
     "stage": "pipeline.graph.stage",
+    "python_container": "pipeline.stages.containers",
+    "source": "pipeline.stages.containers",
+    **dict.fromkeys(
+        ("Deps", "Image", "Images", "Quality", "Source", "TestReport", "Wheel"), "pipeline.stages.results"
+    ),
 }
 
 
