@@ -102,6 +102,123 @@ async def test_what_a_killed_engine_left_is_swept_by_the_next(tmp_path: Path) ->
     assert kept != []
 
 
+NUMBER = """
+import asyncio, sys
+from pathlib import Path
+from pipeline.engine.runtime.network import Network
+
+async def main():
+    network = await Network.open(Path(sys.argv[1]), offline=True)
+    print(network.gateway)
+    await network.close()
+
+asyncio.run(main())
+"""
+SWEEPER = """
+import asyncio, subprocess, sys
+from pathlib import Path
+from pipeline.engine.runtime.network import Network
+
+def show():
+    saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
+    print(*(line for line in saved.splitlines() if line.startswith("-A")), sep=chr(10))
+
+async def main():
+    subprocess.run(["iptables-restore", "--noflush"], input=sys.argv[2], text=True, check=True)
+    network = await Network.open(Path(sys.argv[1]), offline=sys.argv[3] == "offline")
+    print(network.gateway)
+    show()
+    await network.close()
+    print("closed")
+    show()
+
+asyncio.run(main())
+"""
+OTHERS_RULE = '-A FORWARD -i pipeline7 -m comment --comment "not pipeline7" -j ACCEPT'
+
+
+def _rules(number: int | str, *, nat: int, filtering: int) -> str:
+    """Write rules of an engine of this number, so many of each table, and one of somebody else."""
+    tag = f"-m comment --comment pipeline{number}"
+    translate = f"-A POSTROUTING -s 10.87.{number}.0/24 ! -o pipeline{number} {tag} -j MASQUERADE\n"
+    accept = f"-A FORWARD -i pipeline{number} {tag} -j ACCEPT\n"
+    return f"*nat\n{translate * nat}COMMIT\n*filter\n{accept * filtering}{OTHERS_RULE}\nCOMMIT\n"
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+@pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param(_rules("DEAD", nat=1, filtering=1), id="without a bridge"),
+        pytest.param(_rules("DEAD", nat=1, filtering=0), id="of one table alone"),
+        pytest.param(_rules("DEAD", nat=3, filtering=3), id="three times"),
+        pytest.param(_rules("NEXT", nat=1, filtering=0), id="of the number that is taken next"),
+    ],
+)
+async def test_rules_of_a_dead_engine_are_swept_without_its_bridge(
+    left: str, mode: str, tmp_path: Path
+) -> None:
+    """All of them, when the next engine opens; somebody else's stay."""
+    if shutil.which("iptables-save") is None:
+        pytest.skip("no iptables here")
+    number = int((await _in_a_namespace(NUMBER, str(tmp_path))).split(".")[2])
+    dead = (number + 1) % 256
+    rules = left.replace("NEXT", str(number)).replace("DEAD", str(dead))
+
+    shown = await _in_a_namespace(SWEEPER, str(tmp_path), rules, mode)
+
+    gateway, *during, closed, after = shown.splitlines()
+    assert (gateway, closed) == (f"10.87.{number}.1", "closed")
+    assert len(during) == (4 if mode == "online" else 1)
+    assert OTHERS_RULE in during
+    assert [line for line in during if f"pipeline{dead} " in line] == []
+    assert after == OTHERS_RULE
+
+
+STUCK = """
+import asyncio, os, socket, subprocess, sys
+from pathlib import Path
+from pipeline.engine.runtime.network import Network
+
+async def main():
+    subprocess.run(["ip", "link", "add", "pipeline" + sys.argv[4], "type", "bridge"], check=True)
+    subprocess.run(["iptables-restore", "--noflush"], input=sys.argv[2], text=True, check=True)
+    whole = os.environ["PATH"]
+    os.environ["PATH"] = sys.argv[3] + ":" + whole
+    network = await Network.open(Path(sys.argv[1]))
+    print(network.gateway)
+    await network.close()
+    print(*sorted(name for _, name in socket.if_nameindex()))
+    os.environ["PATH"] = whole
+    network = await Network.open(Path(sys.argv[1]))
+    print(network.gateway)
+    await network.close()
+    print(*sorted(name for _, name in socket.if_nameindex()))
+    saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
+    print(*(line for line in saved.splitlines() if line.startswith("-A")), sep=chr(10))
+
+asyncio.run(main())
+"""
+
+
+async def test_a_bridge_whose_rules_cannot_be_removed_waits_for_the_next_engine(tmp_path: Path) -> None:
+    """Its number is passed over meanwhile."""
+    if shutil.which("iptables-save") is None:
+        pytest.skip("no iptables here")
+    number = int((await _in_a_namespace(NUMBER, str(tmp_path))).split(".")[2])
+    rules = _rules(number, nat=1, filtering=1)
+    tool = tmp_path / "bin/iptables-restore"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\necho not now >&2\nexit 1\n")
+    tool.chmod(0o755)
+
+    shown = await _in_a_namespace(STUCK, str(tmp_path), rules, str(tool.parent), str(number))
+
+    other = f"10.87.{(number + 1) % 256}.1"
+    here = f"10.87.{number}.1"
+    assert shown.splitlines() == [other, f"lo pipeline{number}", here, "lo", OTHERS_RULE]
+
+
 async def test_offline_adds_no_rule(tmp_path: Path) -> None:
     """There is a bridge, and no translation."""
     if shutil.which("iptables-save") is None:
@@ -199,6 +316,16 @@ async def test_a_refused_rule_is_reported_with_what_the_tool_said() -> None:
 
     with pytest.raises(nat.NatRefused, match="cannot run `iptables-restore`"):
         nat.add_rules("pipeline0", "not-a-subnet")
+
+
+async def _in_a_namespace(script: str, *argv: str) -> str:
+    """Run Python in a network namespace of its own, and return what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        "unshare", "--net", sys.executable, "-c", script, *argv, stdout=subprocess.PIPE
+    )
+    stdout, _ = await process.communicate()
+    assert process.returncode == 0
+    return stdout.decode()
 
 
 def _inside(namespace: Path, *command: str) -> str:

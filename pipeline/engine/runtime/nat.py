@@ -6,13 +6,21 @@ where there is none.
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _FORWARD: Final = Path("/proc/sys/net/ipv4/ip_forward")
 _LIMIT_S: Final = 20
+_RESTORE: Final = ("iptables-restore", "--noflush", "--wait")
+_COMMENT: Final = re.compile(r'--comment "?([\w-]+)"?(?= |$)', re.MULTILINE)
+_TABLE: Final = re.compile(r"^table ip (\S+)$", re.MULTILINE)
 
 
 class NatRefused(Exception):
@@ -40,41 +48,71 @@ def disable_forwarding() -> None:
 
 
 def add_rules(bridge: str, subnet: str) -> None:
-    """Translate what leaves `subnet` by another way than `bridge`.
+    """Translate what leaves `subnet` by another way than `bridge`; each rule carries the bridge's name.
 
     Raises:
         NatRefused: No tool is there, or it was refused.
     """
     if shutil.which("iptables-restore"):
-        _run(["iptables-restore", "--noflush", "--wait"], _iptables(bridge, subnet, "A", "I"))
+        try:
+            _run(_RESTORE, _iptables(bridge, subnet))
+        except NatRefused:
+            # Tables are committed one by one: the first may be there. This refusal says more than a
+            # second would, and what stays is found by its name again.
+            with contextlib.suppress(NatRefused):
+                remove_rules(bridge)
+            raise
     elif shutil.which("nft"):
         _run(["nft", "-f", "-"], _nft(bridge, subnet))
     else:
         raise NatRefused("cannot translate addresses: neither `iptables` nor `nft` is installed")
 
 
-def remove_rules(bridge: str, subnet: str) -> None:
-    """Take the rules of `add_rules` away; rules that are not there are no error.
+def find_ruled() -> frozenset[str]:
+    """Return the names that rules carry, of bridges or of whatever else.
 
     Raises:
-        NatRefused: They are there and could not be removed.
+        NatRefused: The tool cannot list rules.
     """
     if shutil.which("iptables-restore"):
-        saved = _run(["iptables-save"], "")
-        if f'--comment "{bridge}"' in saved or f"--comment {bridge} " in saved:
-            _run(["iptables-restore", "--noflush", "--wait"], _iptables(bridge, subnet, "D", "D"))
-    elif shutil.which("nft") and f"table ip {bridge}" in _run(["nft", "list", "tables"], ""):
+        return frozenset(_COMMENT.findall(_run(["iptables-save"], "")))
+    if shutil.which("nft"):
+        return frozenset(_TABLE.findall(_run(["nft", "list", "tables"], "")))
+    return frozenset()
+
+
+def remove_rules(bridge: str) -> None:
+    """Take the rules that carry the bridge's name away, be it some of `add_rules`, or each of them twice.
+
+    Raises:
+        NatRefused: They are there and could not be removed, or cannot be listed.
+    """
+    if shutil.which("iptables-restore"):
+        if text := _removal(bridge, _run(["iptables-save"], "")):
+            _run(_RESTORE, text)
+    elif bridge in find_ruled():
         _run(["nft", "delete", "table", "ip", bridge], "")
 
 
-def _iptables(bridge: str, subnet: str, append: str, insert: str) -> str:
+def _removal(bridge: str, saved: str) -> str:
+    """Write what deletes exactly the bridge's lines of `iptables-save`; "" when there is none."""
+    text = ""
+    for table in saved.split("COMMIT\n"):
+        lines = [line for line in table.splitlines() if line.startswith(("*", "-A "))]
+        ours = [line for line in lines if bridge in _COMMENT.findall(line)]
+        if ours:
+            text += "\n".join([lines[0], *(f"-D {line.removeprefix('-A ')}" for line in ours), "COMMIT\n"])
+    return text
+
+
+def _iptables(bridge: str, subnet: str) -> str:
     tag = f"-m comment --comment {bridge}"
     return (
         "*nat\n"
-        f"-{append} POSTROUTING -s {subnet} ! -o {bridge} {tag} -j MASQUERADE\n"
+        f"-A POSTROUTING -s {subnet} ! -o {bridge} {tag} -j MASQUERADE\n"
         "COMMIT\n*filter\n"
-        f"-{insert} FORWARD -i {bridge} {tag} -j ACCEPT\n"
-        f"-{insert} FORWARD -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED {tag} -j ACCEPT\n"
+        f"-I FORWARD -i {bridge} {tag} -j ACCEPT\n"
+        f"-I FORWARD -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED {tag} -j ACCEPT\n"
         "COMMIT\n"
     )
 
@@ -86,7 +124,7 @@ def _nft(bridge: str, subnet: str) -> str:
     )
 
 
-def _run(argv: list[str], text: str) -> str:
+def _run(argv: Sequence[str], text: str) -> str:
     try:
         done = subprocess.run(argv, input=text, capture_output=True, text=True, check=True, timeout=_LIMIT_S)
     except subprocess.CalledProcessError as error:

@@ -2,7 +2,8 @@
 
 A namespace is held by a descriptor of the engine alone, so that it goes with the engine however that
 ends. What could stay behind, the bridge and its rules, is numbered; whoever may bind the number's
-abstract socket owns it, and a number that is free but has a bridge was left by an engine that died.
+abstract socket owns it, and a number that is free but has a bridge, or rules, was left by an engine that
+died.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from pipeline.engine.runtime.netlink import Netlink
 from pipeline.engine.runtime.syscalls import CLONE_NEWNET, setns, unshare
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
 _READY: Final = 2
 _PREFIX: Final = 24
 _FIRST_HOST: Final = 2
 _LAST_HOST: Final = 254
 _SUBNETS: Final = 256
+_NAME: Final = "pipeline{}"
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class _Bridge:
 
     @property
     def name(self) -> str:
-        return f"pipeline{self.number}"
+        return _NAME.format(self.number)
 
     @property
     def subnet(self) -> str:
@@ -265,15 +267,10 @@ class Network:
         bridge, self._bridge = self._bridge, None
         if bridge is None:
             return
-        try:
-            if self._has_rules:
-                nat.remove_rules(bridge.name, bridge.subnet)
-            with Netlink() as netlink:
-                netlink.remove_link(bridge.name)
+        with bridge.lock:
+            _remove(bridge, has_rules=self._has_rules)
             if self._enabled_forwarding and not _find_bridges():
                 nat.disable_forwarding()
-        finally:
-            bridge.lock.close()
 
 
 def _preferred_subnet(root: Path) -> int:
@@ -287,24 +284,53 @@ def _claim(preferred: int) -> _Bridge:
     Raises:
         OSError: Every number is taken, or a leftover cannot be removed.
     """
-    for number in _find_bridges():
-        if (lock := _lock(number)) is not None:
-            left = _Bridge(number=number, lock=lock)
-            with lock, contextlib.suppress(nat.NatRefused), Netlink() as netlink:
-                netlink.remove_link(left.name)
-                nat.remove_rules(left.name, left.subnet)
+    _sweep()
     for offset in range(_SUBNETS):
         number = (preferred + offset) % _SUBNETS
         if (lock := _lock(number)) is not None:
-            return _Bridge(number=number, lock=lock)
+            if number not in _find_bridges():
+                return _Bridge(number=number, lock=lock)
+            lock.close()
     raise OSError(0, "all 256 subnets of 10.87.0.0/16 are in use")
 
 
-def _find_bridges() -> list[int]:
-    names = (
-        name.removeprefix("pipeline") for _, name in socket.if_nameindex() if name.startswith("pipeline")
-    )
-    return [int(name) for name in names if name.isdigit()]
+def _sweep() -> None:
+    """Remove bridges and rules whose number nobody owns; a kill may have left either without the other."""
+    try:
+        ruled = _numbers(nat.find_ruled())
+    except nat.NatRefused as refusal:
+        _log.debug("cannot look for rules of dead engines: %s", refusal)
+        ruled = set()
+    for number in sorted(_find_bridges() | ruled):
+        if (lock := _lock(number)) is not None:
+            with lock:
+                _remove(_Bridge(number=number, lock=lock), has_rules=number in ruled)
+
+
+def _remove(bridge: _Bridge, *, has_rules: bool) -> None:
+    """Remove the rules, then the link; with rules that stay the link stays, for the next sweep.
+
+    Raises:
+        OSError: The link cannot be removed.
+    """
+    if has_rules:
+        try:
+            nat.remove_rules(bridge.name)
+        except nat.NatRefused as refusal:
+            _log.warning("cannot remove the bridge `%s`: %s", bridge.name, refusal)
+            return
+    with Netlink() as netlink:
+        netlink.remove_link(bridge.name)
+
+
+def _find_bridges() -> set[int]:
+    return _numbers(name for _, name in socket.if_nameindex())
+
+
+def _numbers(names: Iterable[str]) -> set[int]:
+    """Return the numbers of those names that are of bridges of ours."""
+    found = set(names)
+    return {number for number in range(_SUBNETS) if _NAME.format(number) in found}
 
 
 def _lock(number: int) -> socket.socket | None:
