@@ -219,6 +219,51 @@ async def test_a_bridge_whose_rules_cannot_be_removed_waits_for_the_next_engine(
     assert shown.splitlines() == [other, f"lo pipeline{number}", here, "lo", OTHERS_RULE]
 
 
+NFT_ALONE = """
+import asyncio, os, subprocess, sys
+from pathlib import Path
+from pipeline.engine.runtime import nat
+from pipeline.engine.runtime.network import Network
+
+def show():
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    print(*tables.splitlines(), sep=", ")
+
+async def main():
+    os.environ["PATH"] = sys.argv[2]
+    subprocess.run(["nft", "add", "table", "ip", "mine"], check=True)
+    nat.add_rules("pipeline" + sys.argv[3], "10.87.1.0/24")
+    nat.add_rules("pipeline" + sys.argv[4], "10.87.1.0/24")
+    network = await Network.open(Path(sys.argv[1]))
+    show()
+    print(*subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True).stdout.split())
+    await network.close()
+    show()
+
+asyncio.run(main())
+"""
+
+
+async def test_without_iptables_nft_translates_and_is_swept_alike(tmp_path: Path) -> None:
+    """A table for each bridge: those of dead engines go, of the number that is taken next too."""
+    if (nft := shutil.which("nft")) is None:
+        pytest.skip("no nft here")
+    number = int((await _in_a_namespace(NUMBER, str(tmp_path))).split(".")[2])
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/nft").symlink_to(nft)
+
+    shown = await _in_a_namespace(
+        NFT_ALONE, str(tmp_path), str(tmp_path / "bin"), str(number), str((number + 1) % 256)
+    )
+
+    during, ruleset, after = shown.splitlines()
+    rule = f'ip saddr 10.87.{number}.0/24 oifname != "pipeline{number}" masquerade'
+    assert during == f"table ip mine, table ip pipeline{number}"
+    assert ruleset.count("masquerade") == 1
+    assert rule in ruleset
+    assert after == "table ip mine"
+
+
 async def test_offline_adds_no_rule(tmp_path: Path) -> None:
     """There is a bridge, and no translation."""
     if shutil.which("iptables-save") is None:

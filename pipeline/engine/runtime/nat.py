@@ -119,8 +119,12 @@ def _iptables(bridge: str, subnet: str) -> str:
 
 def _nft(bridge: str, subnet: str) -> str:
     return (
-        f"table ip {bridge} {{ chain out {{ type nat hook postrouting priority srcnat; policy accept; "
-        f'ip saddr {subnet} oifname != "{bridge}" masquerade; }} }}\n'
+        f"table ip {bridge} {{\n"
+        "chain out {\n"
+        "type nat hook postrouting priority srcnat; policy accept;\n"
+        f'ip saddr {subnet} oifname != "{bridge}" masquerade\n'
+        "}\n"
+        "}\n"
     )
 
 
