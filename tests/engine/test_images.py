@@ -214,7 +214,8 @@ async def test_a_search_that_everybody_gave_up_ends_with_the_session(tmp_path: P
     """A registry that never answers keeps nobody."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        async with asyncio.timeout(30), open_workbench(tmp_path, offline=False) as bench:
+        settings = {"offline": False, "plain_http": (address,)}
+        async with asyncio.timeout(30), open_workbench(tmp_path, **settings) as bench:
             wait = asyncio.ensure_future(bench.engine.images.from_image(EMPTY, f"{address}/app:1"))
             await asyncio.sleep(0.2)
             wait.cancel()

@@ -249,9 +249,9 @@ async def test_equal_commands_at_once_run_once_and_each_who_asked_is_told(bench:
 
     answers = await asyncio.gather(ask("a" * 16), ask("b" * 16))
 
-    assert answers == ["done\n", "done\n"]
-    assert [event.span_id for event in bench.told("started")] == ["a" * 16]
-    assert [event.span_id for event in bench.told("cached")] == ["b" * 16]
+    assert list(answers) == ["done\n", "done\n"]
+    spans = {kind: [event.span_id for event in bench.told(kind)] for kind in ("started", "cached")}
+    assert spans == {"started": ["a" * 16], "cached": ["b" * 16]}
 
 
 async def test_all_who_wait_get_the_failure_and_the_next_runs_again(bench: Workbench) -> None:
@@ -288,7 +288,7 @@ async def test_when_all_have_left_the_command_is_killed_and_nothing_stays(bench:
     began = time.monotonic()
     for wait in waits:
         wait.cancel()
-    ended = await asyncio.gather(*waits, return_exceptions=True)
+    ended: list[object] = await asyncio.gather(*waits, return_exceptions=True)
 
     assert [type(each) for each in ended] == [asyncio.CancelledError] * 2
     assert time.monotonic() - began < 1
