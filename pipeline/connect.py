@@ -241,7 +241,8 @@ class _EngineProcess:
         if self.is_ending or not self.was_ready or self.process.poll() is None:
             return None
         what, hint = self._last_words()
-        return NoticeEvent(text=f"the engine ended in the middle of the session: {hint or what}")
+        advice = f" (hint: {hint})" if hint else ""
+        return NoticeEvent(text=f"the engine ended in the middle of the session: {what}{advice}")
 
     def _last_words(self) -> tuple[str, str | None]:
         said = [word for word in self.words if word.strip()]
