@@ -32,4 +32,7 @@ async def checkout(ctx: Context) -> Source:
         ctx.log("hint: git lfs pull\n")
     if source.submodules:
         ctx.log(f"submodules: {', '.join(source.submodules)}\n")
+    if absent := [name for name in source.submodules if not (ctx.root / name / ".git").exists()]:
+        ctx.log(f"warning: submodules that are not checked out: {', '.join(absent)}\n")
+        ctx.log("hint: git submodule update --init\n")
     return source

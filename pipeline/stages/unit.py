@@ -162,6 +162,8 @@ def missing_programs(bad: Sequence[BadTest]) -> str:
 def test_name(bad: BadTest) -> str:
     """Return a test's name as pytest takes it."""
     module = bad.file.removesuffix(".py").replace("/", ".")
+    if bad.file and bad.name == module:
+        return bad.file  # it could not even be imported
     if bad.file and (bad.suite == module or bad.suite.startswith(module + ".")):
         classes = bad.suite.removeprefix(module).strip(".").split(".")
         return "::".join(part for part in (bad.file, *classes, bad.name) if part)

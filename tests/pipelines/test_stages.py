@@ -216,6 +216,12 @@ def test_the_checkout_holds_submodules_and_tells_of_pointers(tmp_path: Path, sto
     assert ran.code == 0, ran.stderr
     assert "submodules: vendor/inner" in ran.log("checkout")
     assert "1 LFS files are pointers only: big.bin" in ran.log("checkout")
+    assert "not checked out" not in ran.log("checkout")
     assert "found: .gitattributes .gitignore .gitmodules Dockerfile big.bin vendor/inner/data.txt" in ran.log(
         "container_build"
+    )
+
+    outer.git("submodule", "deinit", "-q", "-f", "vendor/inner")
+    assert "submodules that are not checked out: vendor/inner" in outer.run("--only", "checkout").log(
+        "checkout"
     )

@@ -184,6 +184,14 @@ def test_a_failed_test_is_told_with_its_name_line_and_message() -> None:
     assert error.failure.tail == ("E  no", "FAILED tests/test_x.py::TestB::test_a")
 
 
+def test_a_file_that_could_not_be_imported_is_told_by_its_path() -> None:
+    bad = dataclasses.replace(BAD, suite="", name="tests.test_x", message="collection failure")
+
+    error = failure(["pytest"], 2, results(bad), [])
+
+    assert str(error) == "1 of 9 tests failed; first: tests/test_x.py: collection failure"
+
+
 def test_a_program_that_tests_call_and_the_image_has_not_is_named_with_what_helps() -> None:
     text = "E   FileNotFoundError: [Errno 2] No such file or directory: 'git'\n\n/usr/lib/subprocess.py:9"
     error = failure(["pytest"], 1, results(dataclasses.replace(BAD, text=text)), [])
