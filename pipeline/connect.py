@@ -207,7 +207,8 @@ class _EngineProcess:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self.words: collections.deque[str] = collections.deque(maxlen=WORDS_KEPT)
-        self.is_ending = False
+        self.is_ending = False  # it was asked to
+        self.was_killed = False  # by us
         self.was_ready = False  # until then it ends before the session, which `ready` says
 
     async def ready(self) -> dict[str, str]:
@@ -236,13 +237,13 @@ class _EngineProcess:
         self.was_ready = True
         return environ
 
-    def ended(self) -> NoticeEvent | None:
-        """Return what people should know when it has ended by itself, in the middle of the session."""
-        if self.is_ending or not self.was_ready or self.process.poll() is None:
+    def find_notice(self) -> NoticeEvent | None:
+        """Return what people should know of how it ended: by itself in the middle, or not well."""
+        code = self.process.poll()
+        if code is None or self.was_killed or (self.is_ending and code == 0):
             return None
         what, hint = self._last_words()
-        advice = f" (hint: {hint})" if hint else ""
-        return NoticeEvent(text=f"the engine ended in the middle of the session: {what}{advice}")
+        return NoticeEvent(text=f"the engine ended before the session did: {hint or what}")
 
     def _last_words(self) -> tuple[str, str | None]:
         said = [word for word in self.words if word.strip()]
@@ -283,7 +284,7 @@ async def _engine_process(
         yield engine
     finally:
         engine.is_ending = True
-        await _end(process)
+        await _end(engine)
         # Both pipes end with the engine: what it told is told on before the session is left.
         await settled(*readers, within_s=STOP_LIMIT_S)
         for reader in readers:
@@ -295,11 +296,10 @@ async def _engine_process(
 
 
 async def _read_events(descriptor: int, engine: _EngineProcess, observer: Observer) -> None:
-    """Hand on every event; the pipe ends with the engine, so that its end tells of an early one."""
+    """Hand on every event; the pipe ends with the engine, and then it is told if that was too early."""
     await _read_lines(descriptor, lambda line: _tell(line, observer))
-    if not engine.is_ending:
-        await asyncio.to_thread(engine.process.wait)
-    if notice := engine.ended():
+    await asyncio.to_thread(engine.process.wait)
+    if notice := engine.find_notice():
         observer(notice)
 
 
@@ -307,8 +307,9 @@ def _descriptor(stream: Any) -> int:
     return os.dup(stream.fileno())
 
 
-async def _end(process: subprocess.Popen[bytes]) -> None:
+async def _end(engine: _EngineProcess) -> None:
     """Close the engine's stdin, which ends the session; kill it when it does not end in time."""
+    process = engine.process
     if process.stdin is not None:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
@@ -317,6 +318,7 @@ async def _end(process: subprocess.Popen[bytes]) -> None:
         try:
             process.wait(STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
+            engine.was_killed = True
             process.send_signal(signal.SIGKILL)
             process.wait()
         for stream in (process.stdout, process.stderr):

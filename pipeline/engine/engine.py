@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +28,7 @@ from pipeline.engine.runtime.services import Services
 from pipeline.engine.runtime.surroundings import Surroundings
 from pipeline.engine.settings import CA_PATH, CA_VARIABLES
 from pipeline.engine.solve import Solver, exec_inputs
-from pipeline.engine.sources.git import GitSources
 from pipeline.engine.sources.host import HostDirectories
-from pipeline.engine.sources.http import HttpRequest, HttpSources
 from pipeline.engine.sources.secrets import Secrets
 from pipeline.engine.store import Store, StoreUnusable
 from pipeline.engine.threads import in_thread, settled
@@ -46,6 +45,8 @@ if TYPE_CHECKING:
     from pipeline.engine.runtime.spec import Runner
     from pipeline.engine.settings import EngineSettings
     from pipeline.engine.solve import ExecResult
+    from pipeline.engine.sources.git import GitSources
+    from pipeline.engine.sources.http import HttpSources
     from pipeline.engine.store import Snapshot
 
 R = TypeVar("R")
@@ -68,8 +69,6 @@ class Engine:
     observer: Observer
     secrets: Secrets
     host: HostDirectories
-    git: GitSources
-    http: HttpSources
     solver: Solver = field(init=False)
     services: Services = field(init=False)
     images: Images = field(init=False)
@@ -126,8 +125,6 @@ class Engine:
                 observer=observer,
                 secrets=Secrets(store.root, workdir),
                 host=HostDirectories(store, workdir),
-                git=GitSources(store, offline=settings.offline),
-                http=HttpSources(store, offline=settings.offline),
             )
             stack.push_async_callback(engine.images.close)
             stack.push_async_callback(engine.services.close)
@@ -135,6 +132,20 @@ class Engine:
             flusher = asyncio.ensure_future(engine._flush_often())
             stack.push_async_callback(_stop, flusher)
             yield engine
+
+    @functools.cached_property
+    def git(self) -> GitSources:
+        """Repositories, as this session sees them; loaded when one is first asked for."""
+        from pipeline.engine.sources.git import GitSources
+
+        return GitSources(self.store, offline=self.settings.offline)
+
+    @functools.cached_property
+    def http(self) -> HttpSources:
+        """Downloads, as this session sees them; loaded when one is first asked for."""
+        from pipeline.engine.sources.http import HttpSources
+
+        return HttpSources(self.store, offline=self.settings.offline)
 
     async def _flush_often(self) -> None:
         """Make finished work durable from time to time; what is in between is lost only with the machine."""
@@ -234,6 +245,8 @@ class Engine:
 
     async def http_file(self, url: str, *, checksum: str = "") -> File:
         """Return a download, mode 0600."""
+        from pipeline.engine.sources.http import HttpRequest
+
         fetched = await self.http.fetch(HttpRequest(url=url, checksum=checksum))
         return File(tree=ops.Pinned(content=fetched.content), path="/" + fetched.name)
 

@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.engine import ops
 from pipeline.engine.events import ImageEvent, current_span
-from pipeline.engine.oci.archive import read_archive, write_archive
 from pipeline.engine.oci.config import ImageConfig
 from pipeline.engine.oci.credentials import Credential
 from pipeline.engine.oci.errors import ImagePullFailed, RegistryOffline, RegistryUnreachable
-from pipeline.engine.oci.image import layers_of, publish
 from pipeline.engine.oci.model import ImageToWrite
 from pipeline.engine.oci.reference import parse_reference
 from pipeline.engine.oci.registry import Registry, RegistryLayers
@@ -237,6 +235,7 @@ class Images:
         Raises:
             ArchiveRejected: It is no such archive, has no such tag, or nothing for the platform.
         """
+        from pipeline.engine.oci.archive import read_archive
         from pipeline.engine.read import require_file
 
         snapshot = await self._solver.tree(file.tree)
@@ -257,6 +256,8 @@ class Images:
 
     async def image_of(self, container: Container) -> ImageToWrite:
         """Evaluate a container's root file system and return it as an image with layers in the store."""
+        from pipeline.engine.oci.image import layers_of
+
         snapshot = await self._solver.tree(container.rootfs)
         layers = await in_thread(lambda: layers_of(self._store, snapshot))
         return ImageToWrite(
@@ -288,6 +289,8 @@ class Images:
             ImagePushFailed: The registry refused.
             RegistryUnreachable: It does not answer.
         """
+        from pipeline.engine.oci.image import publish
+
         images = await self._images(container, variants)
         return await publish(
             self.registry,
@@ -310,6 +313,8 @@ class Images:
 
         Returns a new file (mode 0600) in the store's temporary folder; the caller moves or removes it.
         """
+        from pipeline.engine.oci.archive import write_archive
+
         images = await self._images(container, variants)
         folder = self._store.root / "tmp"
         folder.mkdir(exist_ok=True)
