@@ -271,7 +271,7 @@ async def test_a_call_to_an_engine_that_died_fails_and_does_not_hang(tmp_path: P
     events: list[EngineEvent] = []
 
     async with open_session(EMBEDDED, settings, workdir=tmp_path, observer=events.append) as client:
-        os.kill(engine_pid(), signal.SIGKILL)
+        os.kill(engine_pid(tmp_path), signal.SIGKILL)
         with pytest.raises((dagger.ClientError, OSError)):
             async with asyncio.timeout(10):
                 await client.container().with_new_file("/a", "x").file("/a").contents()
@@ -279,16 +279,15 @@ async def test_a_call_to_an_engine_that_died_fails_and_does_not_hang(tmp_path: P
     assert events == [NoticeEvent(text="the engine ended before the session did: signal 9")]
 
 
-def engine_pid() -> int:
-    """Return the engine process that this process started."""
+def engine_pid(workdir: Path) -> int:
+    """Return the engine process of the session in `workdir`."""
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         try:
-            parent = int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
             words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if parent == os.getpid() and b"pipeline.session" in words:
+        if b"pipeline.session" in words and os.fsencode(workdir) in words:
             return int(name)
     raise LookupError("no engine")
