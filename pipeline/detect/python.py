@@ -14,6 +14,7 @@ from pipeline.detect.checks import HOOKS, find_pins, find_tools, mypy_knows_file
 from pipeline.detect.testing import (
     TEST_FILE,
     TEST_FOLDERS,
+    configures_coverage,
     find_plugins,
     find_test_paths,
     parse_pytest_settings,
@@ -55,6 +56,7 @@ class PythonProject:
     import_roots: tuple[str, ...] = ()  # folders for PYTHONPATH where nothing can be installed
     test_paths: tuple[str, ...] = ()  # empty where the runner's own configuration says
     test_plugins: tuple[str, ...] = ()  # packages without which pytest would refuse its own settings
+    configures_coverage: bool = False
     has_tests: bool = False
     uses_unittest: bool = False  # tests, but nothing that speaks of pytest
     tools: tuple[str, ...] = ()  # configured: ruff, ruff-format, black, mypy, pytest, flake8
@@ -80,7 +82,11 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
     has_backend = "build-system" in pyproject or "setup.py" in names
     is_package = has_backend and poetry.get("package-mode") is not False
     test_files = [name for name in files if TEST_FILE.search(name)]
-    settings = parse_pytest_settings(pyproject, lambda name: read(name) if name in names else None)
+
+    def read_listed(name: str) -> str | None:
+        return read(name) if name in names else None
+
+    settings = parse_pytest_settings(pyproject, read_listed)
     return PythonProject(
         name=str(project.get("name") or poetry.get("name") or _setup_name(setup)),
         version=str(project.get("version") or poetry.get("version") or ""),
@@ -100,6 +106,7 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
         import_roots=("src",) if any(name.startswith("src/") for name in files) else (".",),
         test_paths=find_test_paths(settings, files),
         test_plugins=find_plugins(settings),
+        configures_coverage=configures_coverage(pyproject, read_listed),
         has_tests=bool(test_files),
         uses_unittest=uses_unittest(settings, test_files, names, read),
         tools=find_tools(names, pyproject, read),

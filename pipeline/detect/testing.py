@@ -124,3 +124,10 @@ def uses_unittest(
     ):
         return False
     return not any("pytest" in (read(name) or "") for name in test_files[:20])
+
+
+def configures_coverage(pyproject: Mapping[str, Any], read: Callable[[str], str | None]) -> bool:
+    """Say whether the project tells coverage how to measure."""
+    if read(".coveragerc") is not None or "run" in pyproject.get("tool", {}).get("coverage", {}):
+        return True
+    return any(_ini(read(name) or "", "coverage:run") is not None for name in ("setup.cfg", "tox.ini"))

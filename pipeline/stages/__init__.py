@@ -22,12 +22,8 @@ FACTS_OF_DEPS: Final = (
 )
 FACTS_OF_BUILD: Final = ("name",)
 FACTS_OF_UNIT: Final = (
-    "has_tests",
-    "import_roots",
-    "is_package",
-    "test_extras",
-    "test_paths",
-    "test_plugins",
+    *("configures_coverage", "has_tests", "import_roots", "is_package"),
+    *("test_extras", "test_paths", "test_plugins"),
 )
 FACTS_OF_QUALITY: Final = ("mypy_knows_files", "packages", "tool_pins", "tools")
 

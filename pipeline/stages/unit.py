@@ -61,7 +61,7 @@ async def prepare(ctx: Context, project: PythonProject, deps: Deps) -> dagger.Co
     """Return the container of the dependencies with the project in it, importable."""
     container = await with_system_packages(ctx, await take(ctx, deps.container))
     container = container.with_directory(SOURCE, await source(ctx)).with_workdir(SOURCE)
-    container = with_env(container, stage_env(ctx))
+    container = with_env(container, {**coverage_env(project, deps.python), **stage_env(ctx)})
     if not project.is_package:
         roots = ":".join(f"{SOURCE}/{root}".removesuffix("/.") for root in project.import_roots)
         return container.with_env_variable("PYTHONPATH", roots)
@@ -70,6 +70,17 @@ async def prepare(ctx: Context, project: PythonProject, deps: Deps) -> dagger.Co
         return container.with_exec(["pip", "install", "--no-deps", "-e", "."])
     extras = f"[{','.join(project.test_extras)}]" if project.test_extras else ""
     return container.with_exec(["pip", "install", "-e", f".{extras}"])
+
+
+def coverage_env(project: PythonProject, python: str) -> dict[str, str]:
+    """Return what makes coverage measure without a trace function, which tests can notice.
+
+    Python offers that from 3.12 on. A project that tells coverage how to measure may ask for more than that.
+    """
+    version = tuple(int(part) for part in python.split(".")[:2])
+    if project.configures_coverage or "pytest-cov" in project.test_plugins or version < (3, 12):
+        return {}
+    return {"COVERAGE_CORE": "sysmon"}
 
 
 def test_command(project: PythonProject, ctx: Context) -> list[str]:

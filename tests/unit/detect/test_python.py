@@ -121,3 +121,79 @@ def test_a_version_from_tags_is_noticed() -> None:
 
 def test_a_damaged_pyproject_is_left_to_the_tools_that_need_it() -> None:
     assert detect({"a.py": "", "pyproject.toml": "[["}).installer == "none"
+
+
+@pytest.mark.parametrize(
+    ("files", "plugins"),
+    [
+        pytest.param(
+            {"pytest.ini": "[pytest]\naddopts = -n auto --cov=a\nasyncio_mode = auto"},
+            ("pytest-asyncio", "pytest-cov", "pytest-xdist"),
+            id="pytest.ini",
+        ),
+        pytest.param(
+            {"pyproject.toml": "[tool.pytest.ini_options]\naddopts = ['--timeout=3', '-q']"},
+            ("pytest-timeout",),
+            id="pyproject",
+        ),
+        pytest.param(
+            {"setup.cfg": "[tool:pytest]\nrequired_plugins = pytest-mock>=3 pytest-env"},
+            ("pytest-env", "pytest-mock>=3"),
+            id="required plugins",
+        ),
+        pytest.param({"tox.ini": "[pytest"}, (), id="damaged"),
+    ],
+)
+def test_plugins_that_pytests_own_settings_name_are_needed(
+    files: dict[str, str], plugins: tuple[str, ...]
+) -> None:
+    assert detect({"test_a.py": "", **files}).test_plugins == plugins
+
+
+@pytest.mark.parametrize(
+    ("files", "paths"),
+    [
+        pytest.param(["a.py", "tests.py"], ("tests.py",), id="a file called tests"),
+        pytest.param(["a.py", "test_a.py"], (), id="beside the code"),
+        pytest.param(["a/b.py", "tests/test_b.py"], ("tests",), id="folder"),
+        pytest.param(["shop/tests.py", "bar/tests.py"], ("shop/tests.py", "bar/tests.py"), id="applications"),
+        pytest.param(["shop/tests/test_a.py"], ("shop",), id="inside the package"),
+    ],
+)
+def test_what_pytest_is_told_to_look_at(files: list[str], paths: tuple[str, ...]) -> None:
+    """Nothing when the project's own settings say, or when pytest finds it by itself."""
+    assert detect(dict.fromkeys(files, "")).test_paths == paths
+
+    settings = {"pytest.ini": "[pytest]\ntestpaths = x"}
+    assert detect({**dict.fromkeys(files, ""), **settings}).test_paths == ()
+
+
+def test_versions_that_commit_hooks_fix_are_read() -> None:
+    hooks = """
+repos:
+  - repo: https://github.com/astral-sh/ruff-pre-commit
+    rev: c60c980e561ed3e73101667fe8365c609d19a438  # frozen: v0.15.9
+    hooks:
+      - id: ruff-check
+  - repo: https://github.com/psf/black
+    rev: "23.10.1"
+  - repo: https://github.com/PyCQA/flake8
+    rev: 0123456789012345678901234567890123456789
+"""
+
+    assert detect({"a.py": "", ".pre-commit-config.yaml": hooks}).tool_pins == (
+        "ruff==0.15.9",
+        "black==23.10.1",
+    )
+
+
+def test_poetrys_groups_are_those_it_installs_by_itself_without_documentation() -> None:
+    text = """
+[tool.poetry.group.dev.dependencies]
+[tool.poetry.group.lint.dependencies]
+[tool.poetry.group.docs.dependencies]
+[tool.poetry.group.bench]
+optional = true
+"""
+
+    assert detect({"a.py": "", "poetry.lock": "", "pyproject.toml": text}).test_groups == ("dev", "lint")

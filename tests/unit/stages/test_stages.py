@@ -18,7 +18,7 @@ from pipeline.stages.containers import StageBroken, untracked
 from pipeline.stages.deps import LOCAL_LINE
 from pipeline.stages.git import described_version, to_web_address
 from pipeline.stages.quality import Check, checks_of
-from pipeline.stages.unit import failure, line_rate
+from pipeline.stages.unit import coverage_env, failure, line_rate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,6 +182,21 @@ def test_a_failed_test_is_told_with_its_name_line_and_message() -> None:
     assert error.failure.message == "1 of 9 tests failed; first: tests/test_x.py::TestB::test_a: no"
     assert error.failure.exit_code == 1
     assert error.failure.tail == ("E  no", "FAILED tests/test_x.py::TestB::test_a")
+
+
+@pytest.mark.parametrize(
+    ("project", "python", "env"),
+    [
+        pytest.param(PythonProject(), "3.13.5", {"COVERAGE_CORE": "sysmon"}, id="plain"),
+        pytest.param(PythonProject(), "3.11.2", {}, id="older Python"),
+        pytest.param(PythonProject(configures_coverage=True), "3.13.5", {}, id="own settings"),
+        pytest.param(PythonProject(test_plugins=("pytest-cov",)), "3.13.5", {}, id="measures itself"),
+    ],
+)
+def test_coverage_is_measured_without_a_trace_function_where_that_is_possible(
+    project: PythonProject, python: str, env: dict[str, str]
+) -> None:
+    assert coverage_env(project, python) == env
 
 
 def test_a_file_that_could_not_be_imported_is_told_by_its_path() -> None:
