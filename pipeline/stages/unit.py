@@ -48,7 +48,7 @@ async def unit(ctx: Context, checkout: Source, deps: Deps) -> TestReport:
     """Run the unit tests with coverage; keep JUnit and coverage files."""
     project = parse_facts(PythonProject, ctx)
     if not project.has_tests and not ctx.options.get("command"):
-        raise Skip("the project has no tests: no test_*.py or *_test.py is tracked")
+        raise Skip("the project has no tests: no test_*.py, *_test.py or tests.py is tracked")
     container = await prepare(ctx, project, deps)
     argv = test_command(project, ctx)
     # A test that runs is never answered from the engine's cache: whether it has to run was decided by
