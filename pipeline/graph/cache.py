@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.digest import Digest
+from pipeline.digest import Digest, digest_file
 from pipeline.errors import PipelineError
 from pipeline.graph.context import Artifact, check_artifact_name
 from pipeline.graph.files import sync_folder, write_atomically
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FORMAT: Final = "v1"
 DEFAULT_MAX_BYTES: Final = 2 << 30
 COPY_BYTES: Final = 1 << 20
+LINK_BYTES: Final = 1 << 20  # from here on a kept file is linked into a run folder, not copied
 DRAFT_AGE_S: Final = 3600.0  # a temporary file so old belongs to no living writer
 
 
@@ -107,7 +108,9 @@ class StageCache:
             self.prune()
 
     def restore(self, entry: Entry, into: Path) -> dict[str, Path]:
-        """Copy an entry's kept files to `into`, verified; give their paths by name.
+        """Bring an entry's kept files to `into`, verified; give their paths by name.
+
+        Large ones are linked, not copied, and hashed only when they changed since they last were.
 
         Raises:
             EntryDamaged: A blob is missing or not what it should be; entry and blob were removed.
@@ -118,7 +121,7 @@ class StageCache:
             for artifact in entry.kept:
                 target = into / artifact.name
                 blob = self._blob_path(artifact.digest)
-                if not _copy_verified(blob, target, artifact.digest):
+                if not (self._link_verified(blob, target) or _copy_verified(blob, target, artifact.digest)):
                     blob.unlink(missing_ok=True)
                     self.remove(entry.parts.stage, entry.parts.base)
                     raise EntryDamaged(
@@ -127,6 +130,26 @@ class StageCache:
                     )
                 placed[artifact.name] = target
         return placed
+
+    def _link_verified(self, blob: Path, target: Path) -> bool:
+        """Link a large blob to `target` if it is good; False where it is to be copied, which says why."""
+        mark = self._home / "checked" / f"{blob.parent.name}{blob.name}"
+        try:
+            found = blob.stat()
+            if found.st_size < LINK_BYTES:
+                return False
+            state = f"{found.st_ino} {found.st_size} {found.st_mtime_ns}"
+            if not mark.is_file() or mark.read_text("ascii", "replace") != state:
+                if digest_file(blob) != f"sha256:{mark.name}":
+                    return False
+                mark.parent.mkdir(exist_ok=True)
+                mark.write_text(state, "ascii")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            os.link(blob, target)
+        except OSError:
+            return False  # another file system, or one without links
+        return True
 
     def blob(self, digest: Digest) -> Path | None:
         """Where the content of a digest is, if it is here."""
@@ -171,6 +194,7 @@ class StageCache:
         for path in self.folder.iterdir():
             if path.name.startswith("v") and path.name != FORMAT and path.is_dir():
                 shutil.rmtree(path)
+        shutil.rmtree(self._home / "checked", ignore_errors=True)  # they are made again
         old = time.time() - DRAFT_AGE_S
         for path, found in _files_below(self._home):
             if path.suffix == ".tmp" and found.st_mtime < old:

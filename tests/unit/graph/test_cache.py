@@ -155,6 +155,39 @@ def test_a_damaged_blob_removes_entry_and_blob(cache: StageCache, tmp_path: Path
     assert cache.restore(entry, tmp_path / "again")
 
 
+LARGE = bytes(2 << 20)
+
+
+def test_a_large_file_is_linked_and_not_hashed_again_while_it_is_the_same(
+    cache: StageCache, tmp_path: Path
+) -> None:
+    """It takes no second place on the disk, however many runs have it."""
+    entry = put(cache, tmp_path, data=LARGE)
+
+    first = cache.restore(entry, tmp_path / "one")["reports/junit.xml"]
+    second = cache.restore(entry, tmp_path / "two")["reports/junit.xml"]
+
+    assert first.stat().st_ino == second.stat().st_ino == blob_path(cache, entry).stat().st_ino
+    assert second.read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("where", ["in the cache", "in a run folder"])
+def test_a_large_file_that_was_changed_is_damaged_wherever_that_was(
+    cache: StageCache, tmp_path: Path, where: str
+) -> None:
+    """The two are one file, so whoever edits what a run kept costs the next run its hit, never its truth."""
+    entry = put(cache, tmp_path, data=LARGE)
+    restored = cache.restore(entry, tmp_path / "one")["reports/junit.xml"]
+    changed = blob_path(cache, entry) if where == "in the cache" else restored
+    with open(changed, "r+b") as file:
+        file.write(b"x")
+
+    with pytest.raises(EntryDamaged):
+        cache.restore(entry, tmp_path / "two")
+
+    assert cache.find("unit", parts().base) is None
+
+
 def test_the_least_recently_used_go_first_when_it_is_full(tmp_path: Path) -> None:
     """A hit counts as use; a blob that two entries share stays while one of them does."""
     cache = StageCache(tmp_path / "cache", max_bytes=50_000)
