@@ -240,10 +240,11 @@ class _EngineProcess:
     def find_notice(self) -> NoticeEvent | None:
         """Return what people should know of how it ended: by itself in the middle, or not well."""
         code = self.process.poll()
-        if code is None or self.was_killed or (self.is_ending and code == 0):
+        if code is None or not self.was_ready or self.was_killed or (self.is_ending and code == 0):
             return None
         what, hint = self._last_words()
-        return NoticeEvent(text=f"the engine ended before the session did: {hint or what}")
+        advice = f" (hint: {hint})" if hint else ""
+        return NoticeEvent(text=f"the engine ended before the session did: {what}{advice}")
 
     def _last_words(self) -> tuple[str, str | None]:
         said = [word for word in self.words if word.strip()]
