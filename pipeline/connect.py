@@ -244,7 +244,7 @@ class _EngineProcess:
             return None
         what, hint = self._last_words()
         advice = f" (hint: {hint})" if hint else ""
-        return NoticeEvent(text=f"the engine ended before the session did: {what}{advice}")
+        return NoticeEvent(text=f"the engine did not end in order: {what}{advice}")
 
     def _last_words(self) -> tuple[str, str | None]:
         said = [word for word in self.words if word.strip()]

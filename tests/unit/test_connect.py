@@ -199,7 +199,7 @@ os.kill(os.getpid(), 9)
             while not events:
                 await asyncio.sleep(0.02)
 
-    assert events == [NoticeEvent(text="the engine ended before the session did: out of luck")]
+    assert events == [NoticeEvent(text="the engine did not end in order: out of luck")]
 
 
 @pytest.mark.anyio
@@ -276,7 +276,7 @@ async def test_a_call_to_an_engine_that_died_fails_and_does_not_hang(tmp_path: P
             async with asyncio.timeout(10):
                 await client.container().with_new_file("/a", "x").file("/a").contents()
 
-    assert events == [NoticeEvent(text="the engine ended before the session did: signal 9")]
+    assert events == [NoticeEvent(text="the engine did not end in order: signal 9")]
 
 
 def engine_pid(workdir: Path) -> int:
