@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from pipeline.engine.events import EngineEvent, Observer
 
 START_LIMIT_S = 60.0
+ANSWER_LIMIT_S = 10.0  # until a Dagger engine takes a connection
 STOP_LIMIT_S = 10.0
 WORDS_KEPT = 200
 """How many lines of what the engine says on stderr are remembered."""
 _READ_BYTES = 1 << 16
+TOLD_OF = ("HTTP_PROXY", "HTTPS_PROXY", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")
 SETTINGS_VARIABLE = "PIPELINE_ENGINE_SETTINGS"
 SESSION_PORT = "DAGGER_SESSION_PORT"
 SESSION_TOKEN = "DAGGER_SESSION_TOKEN"  # noqa: S105 - a variable's name
@@ -156,6 +158,8 @@ async def open_session(
         else:
             import dagger
 
+            await _check_address(target.address)
+            _tell_unused(settings.network, observer)
             environ = dagger_environment(target)
             # The SDK takes a folder only for a session that it starts itself.
             has_session = target.address == "" and SESSION_PORT in os.environ
@@ -180,6 +184,40 @@ def dagger_environment(target: Target) -> dict[str, str | None]:
         SESSION_PORT: None,
         SESSION_TOKEN: None,
     }
+
+
+async def _check_address(address: str) -> None:
+    """Ask whether anything listens where an engine should: Dagger's own program tries for minutes.
+
+    Raises:
+        EngineNotStarted: Nothing does. Addresses other than `unix://` and `tcp://` are not asked.
+    """
+    parts = urlsplit(address)
+    try:
+        async with asyncio.timeout(ANSWER_LIMIT_S):
+            if parts.scheme == "unix":
+                _, writer = await asyncio.open_unix_connection(parts.netloc + parts.path)
+            elif parts.scheme == "tcp":
+                _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            else:
+                return
+    except (OSError, ValueError) as error:  # of OSError: no answer in time as well
+        words = getattr(error, "strerror", None) or str(error) or "no answer"
+        raise EngineNotStarted(f"nothing answers at `{address}`: {words.lower()}") from error
+    writer.close()
+    with contextlib.suppress(OSError):  # it answered: how it parts does not matter
+        await writer.wait_closed()
+
+
+def _tell_unused(network: NetworkSettings, observer: Observer) -> None:
+    """Name the declared network settings that a Dagger engine is not told of."""
+    names = [name for name, _ in network.env if name in TOLD_OF]
+    if names:
+        text = (
+            f"a Dagger engine has its own network set-up and is not told {', '.join(names)}; set an index "
+            "in `env` of a stage, proxies and certificates at the engine"
+        )
+        observer(NoticeEvent(text=text))
 
 
 @contextlib.contextmanager
