@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagger  # noqa: TC002 - imported here, so that it is not part of what is timed
+import httpx
 
 from pipeline.connect import open_session, parse_target
 from pipeline.engine.settings import EngineSettings
@@ -94,6 +95,24 @@ async def chain(store: Path, rootfs: Path, mark: str) -> tuple[float, float]:
             await container.sync()
             figures.append(time.perf_counter() - began)
     return figures[0], figures[1]
+
+
+async def without_the_sdk(store: Path, rootfs: Path, mark: str) -> float:
+    """Return seconds of the engine's answer to the query of a cached chain, sent by a plain HTTP client."""
+    async with session(store) as client:
+        start = await base(client, rootfs).sync()
+        query = "sync"
+        for number in reversed(range(CHAIN)):
+            query = f'withExec(args: ["/bin/true", "{mark}", "{number}"]) {{ {query} }}'
+        document = f'{{ loadContainerFromID(id: "{await start.id()}") {{ {query} }} }}'
+        url = f"http://127.0.0.1:{os.environ['DAGGER_SESSION_PORT']}/query"
+        async with httpx.AsyncClient(auth=(os.environ["DAGGER_SESSION_TOKEN"], "")) as http:
+            await http.post(url, json={"query": "{ version }"})
+            began = time.perf_counter()
+            answer = await http.post(url, json={"query": document})
+            seconds = time.perf_counter() - began
+        assert answer.json().get("errors") is None, answer.text
+        return seconds
 
 
 async def step_by_step(store: Path, rootfs: Path, mark: str) -> list[float]:
@@ -184,6 +203,8 @@ async def main() -> None:
         stepped = [s for n in range(3) for s in await step_by_step(store, rootfs, f"step {n}")]
         row(f"uncached exec in a chain of {CHAIN}, awaited one by one", *milliseconds(stepped))
         row(f"cached chain of {CHAIN}, in a new session", *milliseconds([again for _, again in runs]))
+        bare = [await without_the_sdk(store, rootfs, f"chain {number}") for number in range(5)]
+        row("the same query, sent without the SDK", *milliseconds(bare))
         runc, process = raw_runc(rootfs, CHAIN), raw_process(CHAIN)
         row("raw `runc run` of the same program", *milliseconds(runc))
         row("a plain process of the same program", *milliseconds(process))
