@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError
+from pipeline.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from xml.etree.ElementTree import Element
-
-_ESCAPES = re.compile(
-    r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])"
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-)
 
 
 class JUnitUnreadable(PipelineError):
@@ -115,23 +110,18 @@ def _kind(case: Element) -> str:
 
 def _bad(case: Element) -> BadTest:
     child = next(child for child in case if _tag(child) == _kind(case))
-    text = _clean(child.text or "").strip("\n")
-    message = _clean(child.get("message") or "") or next(iter(text.strip().splitlines()), "")
+    text = clean(child.text or "").strip("\n")
+    message = clean(child.get("message") or "") or next(iter(text.strip().splitlines()), "")
     line = case.get("line") or ""
     return BadTest(
-        name=_clean(case.get("name") or ""),
-        suite=_clean(case.get("classname") or ""),
-        file=_clean(case.get("file") or ""),
+        name=clean(case.get("name") or ""),
+        suite=clean(case.get("classname") or ""),
+        file=clean(case.get("file") or ""),
         line=int(line) if line.isdecimal() else None,
         is_error=_tag(child) == "error",
         message=message,
         text=text,
     )
-
-
-def _clean(text: str) -> str:
-    """`text` without what would steer a terminal; tabs and line ends stay."""
-    return _ESCAPES.sub("", text.replace("\r\n", "\n"))
 
 
 def _seconds(text: str | None) -> float:

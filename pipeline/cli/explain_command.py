@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import directory_option, json_option
+from pipeline.cli.options import directory_option, image_fallback_option, json_option
 from pipeline.cli.output import painted, table, write, write_json
 from pipeline.cli.project import find_root, open_project, relative_place
 from pipeline.config import load_config, settings_of, suggest
@@ -36,10 +36,16 @@ class NoSuchStage(UsageError):
 @click.argument("stage", required=False)
 @click.option("--config", "of_config", is_flag=True, help="Show every setting and where it comes from.")
 @click.option("--env", "environment", metavar="NAME", default="", envvar="PIPELINE_ENV", help="As for `run`.")
+@image_fallback_option
 @json_option
 @directory_option
 def command(
-    stage: str | None, of_config: bool, environment: str, as_json: bool, directory: str | None
+    stage: str | None,
+    of_config: bool,
+    environment: str,
+    image_fallback: str | None,
+    as_json: bool,
+    directory: str | None,
 ) -> None:
     """Say why STAGE would run or not, or where each setting comes from."""
     if of_config == (stage is not None):
@@ -49,7 +55,7 @@ def command(
         return
     from pipeline.cli.planning import Choice, prepare
 
-    project = open_project(directory)
+    project = open_project(directory, {"images.fallback": image_fallback})
     if stage not in project.graph.stages:
         raise NoSuchStage(stage, project.graph.order)
     told = explain(stage, prepare(project, Choice(environment=environment)))

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
+image_fallback_option = click.option(
+    "--image-fallback", type=click.Choice(["none", "recipe"]), help="What to do without a registry."
+)
 
 
 def _directory(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:

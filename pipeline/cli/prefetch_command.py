@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import directory_option, json_option
+from pipeline.cli.options import directory_option, image_fallback_option, json_option
 from pipeline.cli.output import say, write, write_json
 from pipeline.cli.project import Project, open_project
 from pipeline.errors import PipelineError
@@ -30,9 +30,7 @@ class NotFetched(PipelineError):
 
 @click.command()
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
-@click.option(
-    "--image-fallback", type=click.Choice(["none", "recipe"]), help="What to do without a registry."
-)
+@image_fallback_option
 @json_option
 @directory_option
 def command(images: Sequence[str], image_fallback: str | None, as_json: bool, directory: str | None) -> int:

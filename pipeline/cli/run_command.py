@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import directory_option, duration_value, json_option, selection_options
+from pipeline.cli.options import (
+    directory_option,
+    duration_value,
+    image_fallback_option,
+    json_option,
+    selection_options,
+)
 from pipeline.cli.output import painted, say, write, write_json
 from pipeline.cli.planning import Choice, facts_of, locked_images, prepare, secret_of
 from pipeline.cli.project import find_shadow, open_project, runs_folder, tables_of
@@ -49,9 +55,7 @@ class NoStages(UsageError):
 )
 @click.option("--no-cache", is_flag=True, help="Take no stored results; new ones are stored.")
 @click.option("--engine", metavar="KIND", help="embedded, dagger, or dagger=ADDRESS.")
-@click.option(
-    "--image-fallback", type=click.Choice(["none", "recipe"]), help="What to do without a registry."
-)
+@image_fallback_option
 @click.option("--offline", is_flag=True, default=None, help="Use no network but loopback.")
 @click.option("-v", "--verbose", is_flag=True, help="Show container commands and all output.")
 @click.option("-q", "--quiet", is_flag=True, help="Show only warnings and the end.")

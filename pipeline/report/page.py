@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from pipeline.report import words
-from pipeline.report.record import clean
 from pipeline.report.terminal import tail_lines
+from pipeline.text import clean
 
 if TYPE_CHECKING:
     from pipeline.report.evidence import Evidence

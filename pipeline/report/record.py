@@ -23,18 +23,13 @@ from pipeline.graph.events import (
     StageStep,
 )
 from pipeline.graph.outcome import Failure, Outcome
+from pipeline.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
 State = Literal["waiting", "running", "done"]
-
-# Colours, cursor movements, titles: a stage's output must not steer the reader's terminal.
-_ESCAPES = re.compile(
-    r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])"
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,11 +253,6 @@ def load_record(folder: Path) -> RunRecord:
     record = fold(read_events(folder))
     record.run_id = record.run_id or folder.name
     return record
-
-
-def clean(text: str) -> str:
-    """`text` without what would steer a terminal; tabs and line ends stay."""
-    return _ESCAPES.sub("", text.replace("\r\n", "\n"))
 
 
 def last_line(text: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from pipeline.report.record import clean
 from pipeline.report.terminal import tail_lines
 from pipeline.report.words import command_line, counted, duration, moment
+from pipeline.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

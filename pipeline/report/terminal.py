@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pipeline.graph.events import RunStarted, StageFinished, StageOutput, StageQuiet, StageRetried, StageStep
 from pipeline.graph.outcome import Outcome
-from pipeline.report.record import clean
 from pipeline.report.words import command_line, counted, duration
+from pipeline.text import clean
 
 if TYPE_CHECKING:
     from pipeline.graph.events import Event

@@ -10,7 +10,8 @@ import pytest
 from pipeline.graph.events import StageFinished
 from pipeline.graph.outcome import Outcome
 from pipeline.graph.record import RunFolder
-from pipeline.report.record import StageRecord, clean, fold, last_line, load_record
+from pipeline.report.record import StageRecord, fold, last_line, load_record
+from pipeline.text import clean
 from tests.unit.report.events import FAILURE, events
 
 if TYPE_CHECKING:
