@@ -145,6 +145,7 @@ async def main() -> None:
             for side in sides:
                 files = folder / f"files-{number}-{side.name}"
                 make_tree(files, options.files)
+                os.sync()  # or whoever syncs the disk next pays for these files as well
                 await one_round(side, rootfs, files, f"{unique} {number} {side.name}")
                 if number == 0:
                     side.seconds.clear()
