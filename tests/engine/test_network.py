@@ -134,7 +134,7 @@ async def main():
 
 asyncio.run(main())
 """
-OTHERS_RULE = '-A FORWARD -i pipeline7 -m comment --comment "not pipeline7" -j ACCEPT'
+OTHERS_RULE = '-A FORWARD -i pipeline300 -m comment --comment "not pipeline7" -j ACCEPT'
 
 
 def _rules(number: int | str, *, nat: int, filtering: int) -> str:
