@@ -180,6 +180,11 @@ import asyncio, os, socket, subprocess, sys
 from pathlib import Path
 from pipeline.engine.runtime.network import Network
 
+def bridges():
+    # The kernel removes the devices of a namespace some time after the namespace.
+    names = sorted(name for _, name in socket.if_nameindex())
+    return [name for name in names if name == "lo" or name.startswith("pipeline")]
+
 async def main():
     subprocess.run(["ip", "link", "add", "pipeline" + sys.argv[4], "type", "bridge"], check=True)
     subprocess.run(["iptables-restore", "--noflush"], input=sys.argv[2], text=True, check=True)
@@ -188,12 +193,12 @@ async def main():
     network = await Network.open(Path(sys.argv[1]))
     print(network.gateway)
     await network.close()
-    print(*sorted(name for _, name in socket.if_nameindex()))
+    print(*bridges())
     os.environ["PATH"] = whole
     network = await Network.open(Path(sys.argv[1]))
     print(network.gateway)
     await network.close()
-    print(*sorted(name for _, name in socket.if_nameindex()))
+    print(*bridges())
     saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
     print(*(line for line in saved.splitlines() if line.startswith("-A")), sep=chr(10))
 
