@@ -52,6 +52,21 @@ def mismatch(taker: Callable[..., Any], parameter: str, giver: Callable[..., Any
     return name_of(expected), name_of(returned)
 
 
+def keeps(value: object, promised: object) -> bool:
+    """Whether a value is of the promised type, by its class alone: what is inside is not looked at."""
+    return any(_is_one(value, option) for option in _options(promised))
+
+
+def _is_one(value: object, promised: object) -> bool:
+    kind = typing.get_origin(promised) or promised
+    if kind is float and isinstance(value, int):
+        return True  # as type checkers have it
+    try:
+        return not isinstance(kind, type) or isinstance(value, kind)
+    except TypeError:  # a protocol that says nothing at run time
+        return True
+
+
 def name_of(annotation: object) -> str:
     """An annotation as a person would write it."""
     if annotation is None or annotation is types.NoneType:
@@ -92,6 +107,8 @@ def _fits(given: object, wanted: object) -> bool:
 
 
 def _options(annotation: object) -> tuple[object, ...]:
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _options(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)
     return (types.NoneType if annotation is None else annotation,)

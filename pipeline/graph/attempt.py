@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from pipeline.errors import PipelineError
+from pipeline.graph.annotations import keeps, name_of, return_type
 from pipeline.graph.context import CheckFailed, Context, NeedGone, Skip, current_context
 from pipeline.graph.outcome import Failure, Outcome
 
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 
 class Cancelled(PipelineError):
     """A stage cancelled itself: nobody had asked it to stop."""
+
+
+class WrongResult(PipelineError):
+    """A stage returned another type than its annotation promises to the stages that need it."""
+
+    def __init__(self, stage: AnyStage, value: object, promised: object) -> None:
+        returned = "None" if value is None else type(value).__name__
+        super().__init__(
+            f"cannot use the result of `{stage.name}`: it returned `{returned}`, "
+            f"its annotation says `{name_of(promised)}`"
+        )
+        self.hint = "correct the annotation, or what the function returns"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +69,9 @@ async def attempt(
             limit.deadline = anyio.current_time() + stage.timeout_s
         try:
             value = await stage.function(context, **needs)
+            promised = return_type(stage.function)
+            if not keeps(value, promised):
+                raise WrongResult(stage, value, promised)
         except anyio.get_cancelled_exc_class() as error:
             if _asked_to_stop():
                 raise

@@ -121,15 +121,20 @@ def test_a_stage_that_breaks_is_an_error_of_that_stage(bare: RobustProject, body
 
 
 @pytest.mark.root
-def test_a_stage_that_returns_another_type_is_never_cached(bare: RobustProject) -> None:
-    """What a cached run would give could differ from what was given: the log says why."""
+def test_a_stage_that_returns_another_type_than_it_promises_is_an_error(bare: RobustProject) -> None:
+    """Stages that need it rely on the annotation: it is named, with what was returned."""
     bare.write({"ci/stages.py": one("return 5")})
 
-    codes = [bare("run").code, bare("run").code]
+    done = bare("run", "-q")
 
-    log = (bare.runs()[-1] / "stages/a/log.txt").read_text()
-    assert codes == [0, 0]
-    assert log == "not cached: cannot store a result of type `int`: `str` is promised\n"
+    assert done.stdout.splitlines()[:5] == [
+        "error a",
+        "  cannot use the result of `a`: it returned `int`, its annotation says `str`",
+        "  reproduce: pipeline run --only a",
+        "  hint: correct the annotation, or what the function returns",
+        "",
+    ]
+    assert (done.code, done.stderr) == (1, "")
 
 
 @pytest.mark.root
