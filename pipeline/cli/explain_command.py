@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import directory_option, image_fallback_option, json_option
+from pipeline.cli.options import commit_option, directory_option, image_fallback_option, json_option
 from pipeline.cli.output import painted, table, write, write_json
 from pipeline.cli.project import find_root, open_project, relative_place
 from pipeline.config import load_config, settings_of, suggest
@@ -36,6 +36,7 @@ class NoSuchStage(UsageError):
 @click.argument("stage", required=False)
 @click.option("--config", "of_config", is_flag=True, help="Show every setting and where it comes from.")
 @click.option("--env", "environment", metavar="NAME", default="", envvar="PIPELINE_ENV", help="As for `run`.")
+@commit_option
 @image_fallback_option
 @json_option
 @directory_option
@@ -43,6 +44,7 @@ def command(
     stage: str | None,
     of_config: bool,
     environment: str,
+    commit: str | None,
     image_fallback: str | None,
     as_json: bool,
     directory: str | None,
@@ -55,7 +57,7 @@ def command(
         return
     from pipeline.cli.planning import Choice, prepare
 
-    project = open_project(directory, {"images.fallback": image_fallback})
+    project = open_project(directory, {"images.fallback": image_fallback}, commit=commit)
     if stage not in project.graph.stages:
         raise NoSuchStage(stage, project.graph.order)
     told = explain(stage, prepare(project, Choice(environment=environment)))

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to standard output.")
+commit_option = click.option(
+    "--commit", metavar="REF", help="Take everything from this commit, not from the working tree."
+)
 image_fallback_option = click.option(
     "--image-fallback", type=click.Choice(["none", "recipe"]), help="What to do without a registry."
 )

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import directory_option, image_fallback_option, json_option, selection_options
+from pipeline.cli.options import (
+    commit_option,
+    directory_option,
+    image_fallback_option,
+    json_option,
+    selection_options,
+)
 from pipeline.cli.output import painted, say, table, write, write_json
 from pipeline.cli.planning import Choice, prepare
 from pipeline.cli.project import open_project
@@ -24,15 +30,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @selection_options
+@commit_option
 @click.option("--no-cache", is_flag=True, help="Plan as if no stage had been run before.")
 @image_fallback_option
 @json_option
 @directory_option
 def command(
-    no_cache: bool, image_fallback: str | None, as_json: bool, directory: str | None, **choice: Any
+    no_cache: bool,
+    image_fallback: str | None,
+    commit: str | None,
+    as_json: bool,
+    directory: str | None,
+    **choice: Any,
 ) -> None:
     """Show what a run would do, and why, without doing it."""
-    prepared = prepare(open_project(directory, {"images.fallback": image_fallback}), Choice(**choice))
+    project = open_project(directory, {"images.fallback": image_fallback}, commit=commit)
+    prepared = prepare(project, Choice(**choice))
     rows = forecast(prepared.lookup(read=not no_cache), prepared.expected_s)
     if as_json:
         write_json([as_table(row, prepared) for row in rows])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.output import say
-from pipeline.cli.project import runs_folder, tables_of
+from pipeline.cli.project import tables_of
 from pipeline.config import read_toml
 from pipeline.graph.cache import StageCache
 from pipeline.graph.history import History, failed_stages, find_run
@@ -83,7 +83,7 @@ def prepare(project: Project, choice: Choice) -> Prepared:
         GitFailed: The project's files cannot be listed.
     """
     git = _start_git(project.root)
-    reuse = find_run(runs_folder(project.root), choice.failed) if choice.failed else None
+    reuse = find_run(project.state / "runs", choice.failed) if choice.failed else None
     plan = _select(project, choice, reuse)
     files = project_files(project.root, project.state / "files.json")
     commit, dirty = _finish_git(git)

@@ -57,10 +57,9 @@ def command(images: Sequence[str], image_fallback: str | None, as_json: bool, di
 def known_images(project: Project) -> list[str]:
     """The images of `pipeline.lock` and of Dockerfiles, and those the stages used when they last ran."""
     from pipeline.cli.planning import locked_images
-    from pipeline.cli.project import STATE
     from pipeline.graph.cache import StageCache
 
-    cache = StageCache(project.root / STATE / "cache")
+    cache = StageCache(project.state / "cache")
     used = [parts.observed for name in project.graph.order if (parts := cache.last(name)) is not None]
     names = {key.removeprefix("image ") for observed in used for key in observed if key.startswith("image ")}
     return sorted({*names, *base_images(project), *locked_images(project.root)})

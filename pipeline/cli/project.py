@@ -49,12 +49,8 @@ class Project:
     root: Path
     config: Config
     graph: Graph
+    state: Path  # the folder of runs and of the stage cache
     disabled: tuple[str, ...] = ()  # stages with `enabled = false`
-
-    @property
-    def state(self) -> Path:
-        """The folder of runs and of the stage cache."""
-        return self.root / STATE
 
 
 def runs_folder(root: Path) -> Path:
@@ -77,17 +73,45 @@ def find_root(directory: str | None) -> Path:
     return start
 
 
-def open_project(directory: str | None, flags: Mapping[str, object] | None = None) -> Project:
+def open_project(
+    directory: str | None, flags: Mapping[str, object] | None = None, *, commit: str | None = None
+) -> Project:
     """Find the project, read its settings and build its graph; starts nothing and imports no SDK.
+
+    Args:
+        commit: Takes all of that from this commit, not from the working tree.
 
     Raises:
         UsageError: The settings, `ci/stages.py` or the graph are wrong; each says what and where.
     """
     root = find_root(directory)
+    state = root / STATE
+    if commit is not None:
+        from pipeline.cli.commits import check_out
+
+        keep_out_of_git(state)
+        root = check_out(root, state, commit)
     config = load_config(root, flags=flags)
     graph = load_graph(root, config)
     disabled = tuple(name for name, one in config.stages.items() if not one.enabled)
-    return Project(root=root, config=config, graph=graph, disabled=disabled)
+    return Project(root=root, config=config, graph=graph, state=state, disabled=disabled)
+
+
+def keep_out_of_git(state: Path) -> None:
+    """Let git ignore the folder of runs and cache, without touching the project's own files.
+
+    Raises:
+        FolderBroken: It cannot be written.
+    """
+    from pipeline.graph.record import FolderBroken
+
+    mark = state / ".gitignore"
+    try:
+        if not mark.exists():
+            state.mkdir(parents=True, exist_ok=True)
+            mark.write_text("*\n", encoding="ascii")
+    except OSError as error:
+        raise FolderBroken(state, error) from error
 
 
 def load_graph(root: Path, config: Config) -> Graph:

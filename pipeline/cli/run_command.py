@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.options import (
+    commit_option,
     directory_option,
     duration_value,
     image_fallback_option,
@@ -19,7 +20,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.output import painted, say, write, write_json
 from pipeline.cli.planning import Choice, facts_of, locked_images, prepare, secret_of
-from pipeline.cli.project import find_shadow, open_project, runs_folder, tables_of
+from pipeline.cli.project import find_shadow, keep_out_of_git, open_project, tables_of
 from pipeline.config import parse_engine
 from pipeline.errors import UsageError
 
@@ -46,6 +47,7 @@ class NoStages(UsageError):
 
 @click.command()
 @selection_options
+@commit_option
 @click.option("-j", "--jobs", type=int, metavar="N", help="Let stages of so much weight work at once.")
 @click.option(
     "--keep-going/--fail-fast", default=None, help="After a failure, run what can still run, or stop."
@@ -66,7 +68,7 @@ def command(directory: str | None, **options: Any) -> int:
 
     Progress goes to standard error, the result to standard output, evidence to .pipeline/runs.
     """
-    project = open_project(directory, _flags(options))
+    project = open_project(directory, _flags(options), commit=options["commit"])
     if not project.graph.order:
         raise NoStages(project.root)
     if shadow := find_shadow(project.root):
@@ -111,7 +113,7 @@ def carry_out(prepared: Prepared, *, read_cache: bool, verbosity: int, as_json: 
 
     project = prepared.project
     keep_out_of_git(project.state)
-    folder = RunFolder.create(runs_folder(project.root), time.time())
+    folder = RunFolder.create(project.state / "runs", time.time())
     record = RunRecord()
     result: RunResult | None = None
     with _board(record, verbosity) as board:
@@ -128,7 +130,7 @@ def carry_out(prepared: Prepared, *, read_cache: bool, verbosity: int, as_json: 
             )
         finally:
             _write_views(folder, record)
-    prune_runs(runs_folder(project.root), keep=project.config.run.runs_kept, but=[folder.run_id])
+    prune_runs(project.state / "runs", keep=project.config.run.runs_kept, but=[folder.run_id])
     for problem in result.problems:
         say(f"note: {problem}")
     if as_json:
@@ -178,23 +180,6 @@ def settings_of_run(prepared: Prepared, folder: RunFolder, *, read_cache: bool) 
         history=prepared.history,
         expected_s=prepared.expected_s,
     )
-
-
-def keep_out_of_git(state: Path) -> None:
-    """Let git ignore the folder of runs and cache, without touching the project's own files.
-
-    Raises:
-        FolderBroken: It cannot be written.
-    """
-    from pipeline.graph.record import FolderBroken
-
-    mark = state / ".gitignore"
-    try:
-        if not mark.exists():
-            state.mkdir(parents=True, exist_ok=True)
-            mark.write_text("*\n", encoding="ascii")
-    except OSError as error:
-        raise FolderBroken(state, error) from error
 
 
 def _board(record: RunRecord, verbosity: int) -> AbstractContextManager[Board | None]:

@@ -140,7 +140,9 @@ class RunRecord:
         if not isinstance(event, StageFinished) or event.failure is None or event.failure.reproduce:
             return event
         environment = f" --env {shlex.quote(self.environment)}" if self.environment else ""
-        again = f"pipeline run --only {event.stage}{environment}"
+        is_of_commit = any(part.split("=")[0] == "--commit" for part in self.command)
+        commit = f" --commit {self.commit[:12]}" if is_of_commit else ""
+        again = f"pipeline run --only {event.stage}{commit}{environment}"
         return replace(event, failure=replace(event.failure, reproduce=again))
 
     def _start(self, event: RunStarted) -> None:
