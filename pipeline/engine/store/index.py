@@ -118,6 +118,35 @@ class Index:
         self._uses.made("volumes", identity)
         return path, created
 
+    # ---- all of it, for a cache that travels ------------------------------------------------
+
+    def results(self) -> list[tuple[tuple[Digest, ...], StoredResult]]:
+        """Return every result with all its keys, those used last first; damaged ones are left out."""
+        query = "SELECT trees, data, blobs, json_group_array(key) FROM results"
+        query += " GROUP BY trees, data, blobs ORDER BY max(last_used) DESC"
+        found = [(json.loads(row[3]), _read_result(row[:3])) for row in self._database.rows(query)]
+        return [(tuple(sorted(keys)), result) for keys, result in found if result is not None]
+
+    def contents(self) -> dict[Digest, int]:
+        """Return the snapshot of every content digest."""
+        return dict(self._database.rows("SELECT digest, snapshot FROM contents"))
+
+    def identities(self) -> dict[Digest, int]:
+        """Return a snapshot of every identity."""
+        return dict(self._database.rows("SELECT identity, id FROM snapshots"))
+
+    def recipes(self) -> dict[str, str]:
+        """Return every text by the id that stands for it."""
+        return dict(self._database.rows("SELECT id, text FROM recipes"))
+
+    def notes(self) -> list[tuple[str, str, str]]:
+        """Return every small fact: kind, key, value."""
+        return [(kind, key, value) for kind, key, value in self._database.rows("SELECT * FROM notes")]
+
+    def volumes(self) -> list[Digest]:
+        """Return the identities of all cache volumes, those used last first."""
+        return [row[0] for row in self._database.rows("SELECT identity FROM volumes ORDER BY last_used DESC")]
+
     def _is_whole(self, result: StoredResult) -> bool:
         try:
             for number in result.trees.values():
