@@ -106,6 +106,7 @@ _ACTS: dict[type, str] = {
     ops.ReplaceText: "replace text in",
     ops.Unpack: "unpack into",
     ops.ApplyChanges: "apply changes to",
+    ops.MergeChanges: "merge changes into",
 }
 
 
@@ -134,6 +135,11 @@ def _apply(action: ops.Action, root: str, view: Callable[[ops.Tree], Path], *, l
             unpack(source, root, action.path, owner=find_owner(root, action.owner))
         case ops.ApplyChanges():
             _apply_changes(root, view(action.before), view(action.after))
+        case ops.MergeChanges():
+            from pipeline.engine.merge import merge
+
+            pairs = [(view(side.before), view(side.after)) for side in action.sides]
+            merge(root, pairs, action.on_conflict)
         case _:
             assert_never(action)
 

@@ -178,6 +178,13 @@ class Directory:
         """Return this after a unified diff; an empty one changes nothing."""
         return self if "@@" not in text and "diff --git" not in text else self._edit(ops.Patch(text=text))
 
+    def merged(self, pairs: Sequence[tuple[Directory, Directory]], on_conflict: ops.OnConflict) -> Directory:
+        """Return this after what happened in each pair of a directory before and after, merged by git."""
+        sides = tuple(
+            ops.ApplyChanges(before=before.as_tree(), after=after.as_tree()) for before, after in pairs
+        )
+        return self._edit(ops.MergeChanges(sides=sides, on_conflict=on_conflict))
+
     def with_changes(self, before: Directory, after: Directory) -> Directory:
         """Return this after what happened between two other directories."""
         return self._edit(ops.ApplyChanges(before=before.as_tree(), after=after.as_tree()))

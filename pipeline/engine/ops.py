@@ -208,6 +208,17 @@ class ApplyChanges:
     after: Tree
 
 
+OnConflict = Literal["FAIL_EARLY", "FAIL", "LEAVE_CONFLICT_MARKERS", "PREFER_OURS", "PREFER_THEIRS"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeChanges:
+    """Apply several changesets at once, merged as git merges branches."""
+
+    sides: tuple[ApplyChanges, ...]
+    on_conflict: OnConflict = "FAIL"
+
+
 Action = (
     Copy
     | WriteFile
@@ -220,6 +231,7 @@ Action = (
     | ReplaceText
     | Unpack
     | ApplyChanges
+    | MergeChanges
 )
 
 Placed = Copy | WriteFile | MakeDirectory | MakeSymlink | Unpack | ChangeOwner

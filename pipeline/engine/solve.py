@@ -365,6 +365,8 @@ def _sources_of(action: ops.Action) -> list[ops.Tree]:
         return [action.source]
     if isinstance(action, ops.ApplyChanges):
         return [action.before, action.after]
+    if isinstance(action, ops.MergeChanges):
+        return [tree for side in action.sides for tree in (side.before, side.after)]
     return []
 
 
@@ -392,6 +394,11 @@ async def _by_content(
         return replace(action, source=pinned(action.source))
     if isinstance(action, ops.ApplyChanges):
         return replace(action, before=pinned(action.before), after=pinned(action.after))
+    if isinstance(action, ops.MergeChanges):
+        sides = tuple(
+            ops.ApplyChanges(before=pinned(side.before), after=pinned(side.after)) for side in action.sides
+        )
+        return replace(action, sides=sides)
     return action
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from pipeline.engine import read
 from pipeline.engine.changes import Changes, FileChange, file_changes, find_changes, patch_text
 from pipeline.engine.files import Directory, File
+from pipeline.engine.threads import in_thread
 from pipeline.session.fields import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pipeline.session.changes import Changeset
@@ -31,7 +31,7 @@ async def compared(scope: Scope, value: Changeset, compare: Callable[[Path, Path
     ):
         before = read.require_directory(old, value.before.path)
         after = read.require_directory(new, value.after.path)
-        return await asyncio.to_thread(compare, before, after)
+        return await in_thread(lambda: compare(before, after))
 
 
 def _from_changes(pick: Callable[[Changes], Any]) -> Resolve:
@@ -66,9 +66,13 @@ async def export(scope: Scope, value: Changeset, arguments: Mapping[str, Any]) -
     """Write additions and changes to the host, and remove there what was removed."""
     removed = (await compared(scope, value, find_changes)).removed
     target = scope.engine.host_path(arguments["path"])
-    for path in removed:
-        _remove(os.path.join(target, path.rstrip("/")))
+    await in_thread(lambda: _remove_all(target, removed))
     return await scope.engine.export(value.before.diff(value.after), arguments["path"])
+
+
+def _remove_all(target: Path, paths: Sequence[str]) -> None:
+    for path in paths:
+        _remove(os.path.join(target, path.rstrip("/")))
 
 
 def _remove(path: str) -> None:
@@ -84,6 +88,16 @@ async def sync(scope: Scope, value: Changeset, _: Mapping[str, Any]) -> None:
     await scope.engine.require(value.after)
 
 
+def with_changeset(_: Scope, value: Changeset, arguments: Mapping[str, Any]) -> Changeset:
+    """Add what another changeset changes."""
+    return value.merged([arguments["changes"]], arguments["onConflict"])
+
+
+def with_changesets(_: Scope, value: Changeset, arguments: Mapping[str, Any]) -> Changeset:
+    """Add what several others change."""
+    return value.merged(arguments["changes"], arguments["onConflict"])
+
+
 CHANGESET: Final[Table] = {
     "addedPaths": Field(resolve=_from_changes(lambda found: list(found.added))),
     "after": Field(resolve=lambda _, value, __: value.after),
@@ -96,4 +110,6 @@ CHANGESET: Final[Table] = {
     "modifiedPaths": Field(resolve=_from_changes(lambda found: list(found.modified))),
     "removedPaths": Field(resolve=_from_changes(lambda found: list(found.removed))),
     "sync": Field(resolve=sync),
+    "withChangeset": Field(resolve=with_changeset, objects={"changes": "Changeset"}),
+    "withChangesets": Field(resolve=with_changesets, objects={"changes": "Changeset"}),
 }
