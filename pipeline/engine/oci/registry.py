@@ -113,7 +113,7 @@ class Registry:
             CredentialsUnreadable: The credentials for it could not be read.
         """
         ref = parse_reference(reference) if isinstance(reference, str) else reference
-        digest, data = await self._find_manifest(ref)
+        digest, data = await self.find_manifest(ref)
         pinned = ref.with_digest(digest)
         try:
             return await self._resolve_document(pinned, platform, digest, data)
@@ -169,7 +169,8 @@ class Registry:
             annotations=tuple(sorted((document.get("annotations") or {}).items())),
         )
 
-    async def _find_manifest(self, ref: Reference) -> tuple[Digest, bytes]:
+    async def find_manifest(self, ref: Reference) -> tuple[Digest, bytes]:
+        """Return what `ref` leads to, of whatever type, with its digest; errors as of `resolve`."""
         if ref.digest is not None:
             return await self._manifest_by_digest(ref, ref.digest)
         if self.offline:
