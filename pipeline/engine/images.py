@@ -75,21 +75,26 @@ class _StoredLayer:
         return self.path
 
 
+def registry_for(store: Store, settings: EngineSettings) -> Registry:
+    """Return a client of all registries, as the settings want them spoken to."""
+    mirrors: dict[str, list[str]] = {}
+    for host, mirror in settings.mirrors:
+        mirrors.setdefault(host, []).append(mirror)
+    bundle = settings.network.ca_bundle
+    return Registry(
+        store,
+        mirrors=mirrors,
+        plain_http=settings.plain_http,
+        ca_file=Path(bundle) if bundle else None,
+        offline=settings.offline,
+    )
+
+
 class Images:
     """Turns names into images and containers into images; one per session."""
 
     def __init__(self, store: Store, solver: Solver, settings: EngineSettings, observer: Observer) -> None:
-        mirrors: dict[str, list[str]] = {}
-        for host, mirror in settings.mirrors:
-            mirrors.setdefault(host, []).append(mirror)
-        bundle = settings.network.ca_bundle
-        self.registry = Registry(
-            store,
-            mirrors=mirrors,
-            plain_http=settings.plain_http,
-            ca_file=Path(bundle) if bundle else None,
-            offline=settings.offline,
-        )
+        self.registry = registry_for(store, settings)
         self._store = store
         self._solver = solver
         self._settings = settings
