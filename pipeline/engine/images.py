@@ -313,28 +313,39 @@ class Images:
         variants: Sequence[Container] = (),
         compression: Compression | None = None,
         media_types: MediaTypes = "OCIMediaTypes",
+        name: str = "",
     ) -> Path:
-        """Write a container as an OCI-layout tar that `docker load` takes too.
+        """Write a container as an OCI-layout tar that `docker load` takes too, as an image called `name`.
 
         Returns a new file (mode 0600) in the store's temporary folder; the caller moves or removes it.
         """
         from pipeline.engine.oci.archive import write_archive
 
         images = await self._images(container, variants)
-        folder = self._store.root / "tmp"
-        folder.mkdir(exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix="image-", suffix=".tar")
+        descriptor, path = self.new_archive()
         try:
             with os.fdopen(descriptor, "wb") as out:
                 await in_thread(
                     lambda: write_archive(
-                        out, self._store, images, media_types=media_types, compression=compression
+                        out,
+                        self._store,
+                        images,
+                        media_types=media_types,
+                        compression=compression,
+                        name=name,
                     )
                 )
         except BaseException:
-            os.unlink(name)
+            path.unlink()
             raise
-        return Path(name)
+        return path
+
+    def new_archive(self) -> tuple[int, Path]:
+        """Make an empty file (mode 0600) in the store's temporary folder; return it open, and its path."""
+        folder = self._store.root / "tmp"
+        folder.mkdir(exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix="image-", suffix=".tar")
+        return descriptor, Path(name)
 
 
 def _read_failure(future: asyncio.Future[FoundImage]) -> None:

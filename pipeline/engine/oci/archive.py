@@ -98,20 +98,25 @@ def write_archive(
     images: Sequence[ImageToWrite],
     media_types: MediaTypes = "OCIMediaTypes",
     compression: Compression | None = None,
+    name: str = "",
 ) -> Digest:
     """Write an OCI layout tar of images (several as an index); return its manifest's or index's digest.
 
-    Equal images give equal bytes. `compression` None keeps what layers have. Blocks.
+    Equal images give equal bytes. `compression` None keeps what layers have; `name` is what the image is
+    called where the archive is loaded. Blocks.
 
     Raises:
         FormatRefused, DuplicatePlatform: The images cannot be written so.
         BlobNotFound: A layer's blob is not in the store.
     """
     assembly = assemble(convert_images(store, images, compression), media_types)
-    index = {"schemaVersion": 2, "manifests": [descriptor_document(assembly.root.descriptor)]}
+    root = descriptor_document(assembly.root.descriptor)
+    if name:
+        root["annotations"] = {_IMAGE_NAME: name, _REF_NAME: name}
+    index = {"schemaVersion": 2, "manifests": [root]}
     _write_file(out, "oci-layout", canonical_json({"imageLayoutVersion": "1.0.0"}))
     _write_file(out, "index.json", canonical_json(index))
-    _write_file(out, "manifest.json", canonical_json(_docker_manifest(assembly)))
+    _write_file(out, "manifest.json", canonical_json(_docker_manifest(assembly, name)))
     for folder in ("blobs/", "blobs/sha256/"):
         entry = tarformat.Entry(name=folder.encode(), kind=tarformat.DIRECTORY, mode=0o755)
         out.write(tarformat.encode_header(entry))
@@ -128,14 +133,14 @@ def write_archive(
     return assembly.root.descriptor.digest
 
 
-def _docker_manifest(assembly: Assembly) -> list[dict[str, Any]]:
+def _docker_manifest(assembly: Assembly, name: str) -> list[dict[str, Any]]:
     # Docker loads one platform: this machine's when it is there.
     platforms = [image.manifest.descriptor.platform for image in assembly.images]
     image = assembly.images[find_best(host_platform(), platforms) or 0]
     return [
         {
             "Config": _blob_name(image.config.descriptor.digest),
-            "RepoTags": [],
+            "RepoTags": [name] if name else [],
             "Layers": [_blob_name(layer.digest) for layer in image.layers],
         }
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from pipeline.session.tables.address import ADDRESS, QUERY_ADDRESS
 from pipeline.session.tables.changes import CHANGESET
 from pipeline.session.tables.container import CONFIGURATION
 from pipeline.session.tables.data import DATA
@@ -12,7 +13,7 @@ from pipeline.session.tables.execution import EXECUTION
 from pipeline.session.tables.files import DIRECTORY, FILE, pinned_directory, pinned_file
 from pipeline.session.tables.git import DIRECTORY_GIT, GIT_REF, GIT_REPOSITORY, QUERY_GIT
 from pipeline.session.tables.host import HOST
-from pipeline.session.tables.images import IMAGES
+from pipeline.session.tables.images import HOST_IMAGES, IMAGES
 from pipeline.session.tables.query import QUERY
 from pipeline.session.tables.secrets import CONTAINER_SECRETS, QUERY_SECRETS, SECRET
 from pipeline.session.tables.services import CONTAINER_UP, HOST_SERVICES, SERVICE
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 TABLES: Final[Mapping[str, Table]] = {
     **DATA,
+    "Address": ADDRESS,
     "Changeset": CHANGESET,
     "Container": {**CONFIGURATION, **EXECUTION, **CONTAINER_SECRETS, **IMAGES, **CONTAINER_UP},
     "Directory": {**DIRECTORY, **DIRECTORY_GIT, **BUILD},
@@ -35,9 +37,9 @@ TABLES: Final[Mapping[str, Table]] = {
     "File": {**FILE, **FILE_TEXTS},
     "GitRef": GIT_REF,
     "GitRepository": GIT_REPOSITORY,
-    "Host": {**HOST, **HOST_SERVICES},
+    "Host": {**HOST, **HOST_IMAGES, **HOST_SERVICES},
     "JSONValue": JSON_VALUE,
-    "Query": {**QUERY, **QUERY_GIT, **QUERY_SECRETS, **QUERY_TEXTS},
+    "Query": {**QUERY, **QUERY_ADDRESS, **QUERY_GIT, **QUERY_SECRETS, **QUERY_TEXTS},
     "Secret": SECRET,
     "Service": SERVICE,
 }

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine import ops
 from pipeline.engine.files import Directory
-from pipeline.engine.sources.gitcommand import GitAuth
-from pipeline.engine.sources.gitrefs import commit_by_id
 from pipeline.session.changes import Changeset
 from pipeline.session.fields import Field
 from pipeline.session.tables.files import pin_by_content
@@ -55,6 +53,8 @@ async def reachable(scope: Scope, service: ops.Service | None) -> AsyncIterator[
 
 async def git(scope: Scope, _: object, arguments: Mapping[str, Any]) -> GitRepository:
     """Ask a repository for its refs."""
+    from pipeline.engine.sources.gitcommand import GitAuth
+
     service: ops.Service | None = arguments["experimentalServiceHost"]
     auth = GitAuth(
         username=arguments["httpAuthUsername"],
@@ -66,6 +66,11 @@ async def git(scope: Scope, _: object, arguments: Mapping[str, Any]) -> GitRepos
     async with reachable(scope, service) as addresses:
         repository = await scope.engine.git.open(arguments["url"], auth, addresses=addresses)
     return GitRepository(repository=repository, service=service, keep_git_dir=arguments["keepGitDir"])
+
+
+async def open_repository(scope: Scope, url: str) -> GitRepository:
+    """Ask a repository for its refs, with the caller's own credentials."""
+    return GitRepository(repository=await scope.engine.git.open(url))
 
 
 async def _text(secret: Secret | None) -> str:
@@ -84,6 +89,19 @@ def _found(find: Callable[[GitRepository, Mapping[str, Any]], ResolvedRef]) -> F
         return GitRef(owner=owner, resolved=find(owner, arguments))
 
     return Field(resolve=resolve)
+
+
+def find_ref(owner: GitRepository, name: str) -> GitRef:
+    """Return what a name means there; "" is HEAD."""
+    refs = owner.repository.refs
+    return GitRef(owner=owner, resolved=refs.ref(name) if name else refs.head())
+
+
+def commit(_: Scope, owner: GitRepository, arguments: Mapping[str, Any]) -> GitRef:
+    """Return a commit by its full id, which is not looked up."""
+    from pipeline.engine.sources.gitrefs import commit_by_id
+
+    return GitRef(owner=owner, resolved=commit_by_id(arguments["id"]))
 
 
 def _names(kind: str) -> Resolve:
@@ -130,7 +148,7 @@ async def common_ancestor(scope: Scope, ref: GitRef, arguments: Mapping[str, Any
 GIT_REPOSITORY: Final[Table] = {
     "branch": _found(lambda owner, arguments: owner.repository.refs.branch(arguments["name"])),
     "branches": Field(resolve=_names("branches")),
-    "commit": _found(lambda _, arguments: commit_by_id(arguments["id"])),
+    "commit": Field(resolve=commit),
     "head": _found(lambda owner, _: owner.repository.refs.head()),
     "latestVersion": _found(lambda owner, _: owner.repository.refs.latest_version()),
     "ref": _found(lambda owner, arguments: owner.repository.refs.ref(arguments["name"])),

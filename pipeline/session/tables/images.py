@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine import ops
+from pipeline.engine.container import Container
 from pipeline.engine.hostfiles import export_file
 from pipeline.engine.keep import keep_file
+from pipeline.engine.oci.platform import host_platform
+from pipeline.engine.threads import in_thread
 from pipeline.session.calls import Call
 from pipeline.session.fields import Field, Unsupported
 from pipeline.session.tables.files import NEVER_EXPORT, pin_by_content
@@ -16,7 +18,6 @@ from pipeline.session.tables.files import NEVER_EXPORT, pin_by_content
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pipeline.engine.container import Container
     from pipeline.engine.files import File
     from pipeline.engine.sources.secrets import Secret
     from pipeline.session.fields import Table
@@ -65,15 +66,30 @@ async def export(scope: Scope, container: Container, arguments: Mapping[str, Any
     target = scope.engine.host_path(path)
     archive = await scope.engine.images.archive(container, **_format(arguments))
     try:
-        return export_file(archive, target, name=target.name, into_parent=False)
+        return await in_thread(lambda: export_file(archive, target, name=target.name, into_parent=False))
     finally:
         os.unlink(archive)
+
+
+async def export_image(scope: Scope, container: Container, arguments: Mapping[str, Any]) -> None:
+    """Give the image to the host's container engine."""
+    from pipeline.engine.hostimages import load_on_host
+
+    await load_on_host(scope.engine.images, container, arguments["name"], **_format(arguments))
+
+
+async def container_image(scope: Scope, _: object, arguments: Mapping[str, Any]) -> Container:
+    """Take an image that the host's container engine has."""
+    from pipeline.engine.hostimages import take_from_host
+
+    empty = Container(platform=host_platform())
+    return await take_from_host(scope.engine.images, scope.engine.store, empty, arguments["name"])
 
 
 async def as_tarball(scope: Scope, container: Container, arguments: Mapping[str, Any]) -> File:
     """Return an archive as a file, made now."""
     archive = await scope.engine.images.archive(container, **_format(arguments))
-    return await asyncio.to_thread(keep_file, scope.engine.store, archive, "container.tar")
+    return await in_thread(lambda: keep_file(scope.engine.store, archive, "container.tar"))
 
 
 async def import_image(scope: Scope, container: Container, arguments: Mapping[str, Any]) -> Container:
@@ -100,6 +116,9 @@ _VARIANTS: Final = {"platformVariants": "Container"}
 IMAGES: Final[Table] = {
     "asTarball": Field(resolve=as_tarball, objects=_VARIANTS, pinned=pin_by_content),
     "export": Field(resolve=export, objects=_VARIANTS, never_cached=NEVER_EXPORT),
+    "exportImage": Field(
+        resolve=export_image, objects=_VARIANTS, never_cached="it writes to the host's container engine"
+    ),
     "from": Field(resolve=from_image, objects={"registryService": "Service"}, pinned=pin_image),
     "import": Field(resolve=import_image, objects={"source": "File"}),
     "publish": Field(
@@ -110,3 +129,5 @@ IMAGES: Final[Table] = {
     "withRegistryAuth": Field(resolve=with_registry_auth, objects={"secret": "Secret"}),
     "withoutRegistryAuth": Field(resolve=without_registry_auth),
 }
+
+HOST_IMAGES: Final[Table] = {"containerImage": Field(resolve=container_image)}

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine import ops
 from pipeline.engine.files import File
-from pipeline.engine.sources.http import HttpRequest
 from pipeline.session.fields import Field
 from pipeline.session.tables.files import pin_by_content
 from pipeline.session.tables.git import reachable
@@ -61,6 +60,8 @@ def with_secret_variable(_: Scope, container: Container, arguments: Mapping[str,
 
 async def http(scope: Scope, _: object, arguments: Mapping[str, Any]) -> File:
     """Fetch a file."""
+    from pipeline.engine.sources.http import HttpRequest
+
     header: Secret | None = arguments["authHeader"]
     service: ops.Service | None = arguments["experimentalServiceHost"]
     authorization = (await header.plaintext()).decode() if header is not None else ""

@@ -1,4 +1,4 @@
-"""`EnvFile`, `JSONValue`, `Address` and `Error`: values that are texts with a meaning."""
+"""`EnvFile` and `JSONValue`: values that are texts with a meaning."""
 
 from __future__ import annotations
 
