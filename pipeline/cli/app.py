@@ -29,7 +29,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "logs": "Show what a stage said in a run.",
     "runs": "List past runs, the newest first.",
     "report": "Write the report of a run again from what it recorded.",
-    "cache": "Show or prune the cache of stage results.",
+    "cache": "Show or prune the cache of stage results; carry the engine's to other machines.",
     "engine": "Look after the embedded engine.",
     "doctor": "Check this machine and say how to mend what is found.",
     "init": "Write a commented starting configuration.",

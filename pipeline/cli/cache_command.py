@@ -1,8 +1,9 @@
-"""`pipeline cache`: the results of stages that need not run again."""
+"""`pipeline cache`: what need not be made again: results of stages, and the engine's cache on its way."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,11 @@ from pipeline.config import load_config
 from pipeline.graph.cache import StageCache
 from pipeline.report.words import size
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipeline.engine.settings import EngineSettings
+
 
 def _open(directory: str | None) -> StageCache:
     root = find_root(directory)
@@ -22,7 +28,7 @@ def _open(directory: str | None) -> StageCache:
 
 @click.group()
 def command() -> None:
-    """Show or prune the cache of stage results."""
+    """Show or prune the cache of stage results; carry the engine's to other machines."""
 
 
 @command.command()
@@ -53,3 +59,60 @@ def prune(max_size: int | None, everything: bool, as_json: bool, directory: str 
         write_json({"freed_bytes": freed})
     else:
         write(f"freed {size(freed)}")
+
+
+@command.command(name="export")
+@click.argument("target")
+@click.option(
+    "--max-size",
+    callback=size_value,
+    default="2GB",
+    show_default=True,
+    metavar="SIZE",
+    help="Carry so much, what was used last first.",
+)
+@click.option("--no-volumes", is_flag=True, help="Leave cache volumes out.")
+@json_option
+@directory_option
+def export_(target: str, max_size: int, no_volumes: bool, as_json: bool, directory: str | None) -> None:
+    """Write the engine's results and cache volumes to TARGET, for another machine to import.
+
+    TARGET is a directory, or oci://HOST/NAME:TAG for a registry. Written again, only what is new is sent.
+    """
+    from pipeline.cli.travel import export_cache
+
+    told = export_cache(_settings(directory), target, max_bytes=max_size, with_volumes=not no_volumes)
+    if as_json:
+        write_json(told)
+        return
+    left_out = f"; {told['left_out']} did not fit" if told["left_out"] else ""
+    write(f"{_carried(told)}, {size(told['size_bytes'])}{left_out}")
+    write(f"in {told['target']}")
+
+
+@command.command(name="import")
+@click.argument("source")
+@json_option
+@directory_option
+def import_(source: str, as_json: bool, directory: str | None) -> None:
+    """Take what was exported to SOURCE into the engine's store; what is there already stays.
+
+    Import only what was exported by somebody whose programs you would run.
+    """
+    from pipeline.cli.travel import import_cache
+
+    told = import_cache(_settings(directory), source)
+    if as_json:
+        write_json(told)
+    else:
+        write(f"new: {_carried(told)}")
+
+
+def _settings(directory: str | None) -> EngineSettings:
+    from pipeline.connect import engine_settings
+
+    return engine_settings(load_config(find_root(directory)))
+
+
+def _carried(told: Mapping[str, Any]) -> str:
+    return f"{told['results']} results, {told['snapshots']} layers, {told['volumes']} cache volumes"
