@@ -21,6 +21,7 @@ from pipeline.engine.files import Directory, File
 from pipeline.engine.hostfiles import export_directory, export_file
 from pipeline.engine.images import Images
 from pipeline.engine.mounts import enter_private_mount_namespace
+from pipeline.engine.partfiles import PartFiles
 from pipeline.engine.runtime.execute import execute
 from pipeline.engine.runtime.network import Network
 from pipeline.engine.runtime.runner import find_runner
@@ -147,8 +148,22 @@ class Engine:
 
         return HttpSources(self.store, offline=self.settings.offline)
 
+    @property
+    def parts(self) -> PartFiles:
+        """Names for files of the host that are not whole yet."""
+        return PartFiles(folder=self.store.root / "exports")
+
     async def _flush_often(self) -> None:
-        """Make finished work durable from time to time; what is in between is lost only with the machine."""
+        """Make finished work durable from time to time; what is in between is lost only with the machine.
+
+        First it removes what a killed engine left of its exports.
+        """
+        try:
+            await in_thread(self.parts.sweep)
+        except OSError as error:
+            self.notice(
+                f"cannot remove `{error.filename}`, left by an engine that was killed: {error.strerror}"
+            )
         told = ""
         while True:
             await asyncio.sleep(FLUSH_EVERY_S)
@@ -270,14 +285,21 @@ class Engine:
         if isinstance(value, Directory):
 
             def write(root: Path) -> str:
-                return export_directory(read.require_directory(root, value.path), target, wipe=wipe)
+                source = read.require_directory(root, value.path)
+                with self.parts.named(target, below=True) as part:
+                    return export_directory(source, target, wipe=wipe, part=part)
         else:
 
             def write(root: Path) -> str:
                 source = read.require_file(root, value.path)
-                return export_file(source, target, name=value.name, into_parent=into_parent)
+                return self.write_file(source, target, name=value.name, into_parent=into_parent)
 
         return await self.look(value.tree, write)
+
+    def write_file(self, source: Path, target: Path, *, name: str, into_parent: bool = False) -> str:
+        """Write a file of this machine to the host; see `export_file`. Blocks."""
+        with self.parts.named(target, target.parent, below=False) as part:
+            return export_file(source, target, name=name, into_parent=into_parent, part=part)
 
     def host_path(self, path: str) -> Path:
         """Return a path of the host: `~` expanded, relative to the session's directory."""

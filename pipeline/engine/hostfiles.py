@@ -20,12 +20,12 @@ class ExportFailed(EngineError):
     """Something could not be written to the host."""
 
 
-def export_directory(source: Path, target: Path, *, wipe: bool) -> str:
+def export_directory(source: Path, target: Path, *, wipe: bool, part: str = "") -> str:
     """Merge `source` into `target` (made 0700 with its parents); `wipe` makes an exact copy of it.
 
     Entries of another type are replaced, links in the target are not followed, modes and mtimes are
     kept, owners become the caller's: set-user and set-group bits that stood for another owner go.
-    Sockets and devices are left out.
+    Sockets and devices are left out. `part` is the name of files that are not whole yet.
 
     Raises:
         ExportFailed: The target is a file, or cannot be written.
@@ -34,13 +34,13 @@ def export_directory(source: Path, target: Path, *, wipe: bool) -> str:
         raise ExportFailed(f"cannot export to `{target}`: it is a file")
     try:
         _make_private(target)
-        _merge(source, target, wipe=wipe)
+        _merge(source, target, wipe=wipe, part=part or _any_name())
     except OSError as error:
         raise ExportFailed(f"cannot export to `{error.filename or target}`: {error.strerror}") from error
     return str(target)
 
 
-def _merge(source: Path, target: Path, *, wipe: bool) -> None:
+def _merge(source: Path, target: Path, *, wipe: bool, part: str) -> None:
     with os.scandir(source) as found:
         entries = list(found)
     if wipe:
@@ -54,7 +54,7 @@ def _merge(source: Path, target: Path, *, wipe: bool) -> None:
             if there.is_symlink() or not there.is_dir():
                 _remove(there)
                 there.mkdir()
-            _merge(source / entry.name, there, wipe=wipe)
+            _merge(source / entry.name, there, wipe=wipe, part=part)
             made_of = entry.stat(follow_symlinks=False)
             os.chmod(there, _mode_for_caller(made_of))
             os.utime(there, ns=(made_of.st_atime_ns, made_of.st_mtime_ns))
@@ -62,7 +62,7 @@ def _merge(source: Path, target: Path, *, wipe: bool) -> None:
             _remove(there)
             os.symlink(os.readlink(entry.path), there)
         elif entry.is_file(follow_symlinks=False):
-            _copy_file(source / entry.name, there)
+            _copy_file(source / entry.name, there, part)
         elif stat.S_ISFIFO(entry.stat(follow_symlinks=False).st_mode):
             _remove(there)
             os.mkfifo(there, _mode_for_caller(entry.stat(follow_symlinks=False)))
@@ -85,12 +85,16 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _copy_file(source: Path, target: Path) -> None:
+def _any_name() -> str:
+    return f".{secrets.token_hex(8)}.part"
+
+
+def _copy_file(source: Path, target: Path, part: str) -> None:
     """Copy beside the target, then rename: a reader never sees half a file."""
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
     # The name is short, whatever the target's is, and nobody else's; the mode hides what is not whole.
-    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    temporary = target.with_name(part)
     try:
         with open(source, "rb") as read:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -113,8 +117,10 @@ def _make_private(target: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
 
 
-def export_file(source: Path, target: Path, *, name: str, into_parent: bool) -> str:
+def export_file(source: Path, target: Path, *, name: str, into_parent: bool, part: str = "") -> str:
     """Write one file to `target`; with `into_parent` an existing directory gets it under `name`.
+
+    `part` is the name of the file while it is not whole.
 
     Raises:
         ExportFailed: The target is a directory and `into_parent` is not set, or cannot be written.
@@ -127,7 +133,7 @@ def export_file(source: Path, target: Path, *, name: str, into_parent: bool) -> 
         target = target / name
     try:
         _make_private(target.parent)
-        _copy_file(source, target)
+        _copy_file(source, target, part or _any_name())
     except OSError as error:
         raise ExportFailed(f"cannot export to `{error.filename or target}`: {error.strerror}") from error
     return str(target)

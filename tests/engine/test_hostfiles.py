@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pipeline.engine.hostfiles import ExportFailed, export_directory, export_file
+from pipeline.engine.partfiles import PartFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,3 +180,38 @@ def test_a_fifo_arrives_as_one(tmp_path: Path) -> None:
     export_directory(source, target, wipe=False)
 
     assert stat.S_ISFIFO(os.lstat(target / "pipe").st_mode)
+
+
+WRITER = """
+import sys, pathlib
+from pipeline.engine.hostfiles import export_directory
+from pipeline.engine.partfiles import PartFiles
+notes, source, target = map(pathlib.Path, sys.argv[1:])
+with PartFiles(folder=notes).named(target, below=True) as part:
+    export_directory(source, target, wipe=False, part=part)
+"""
+
+
+def test_what_a_killed_export_left_is_removed(tmp_path: Path) -> None:
+    """The next sweep finds it by the killed writer's note, and nothing else."""
+    source, target, notes = tmp_path / "source", tmp_path / "target", tmp_path / "notes"
+    (source / "sub").mkdir(parents=True)
+    with open(source / "sub/big", "wb") as big:
+        big.truncate(2 << 30)  # sparse: it takes seconds to copy
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, notes, source, target])
+    try:
+        deadline = time.monotonic() + 30
+        while not list(target.glob("sub/.*.part")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        (left,) = target.glob("sub/.*.part")
+        (target / "sub" / ".0123456789abcdef.part").write_text("of the user")
+
+        PartFiles(folder=notes).sweep()
+        assert left.exists()  # its writer lives
+    finally:
+        writer.kill()
+        writer.wait()
+    PartFiles(folder=notes).sweep()
+
+    assert os.listdir(target / "sub") == [".0123456789abcdef.part"]
+    assert os.listdir(notes) == []

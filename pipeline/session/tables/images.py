@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine import ops
 from pipeline.engine.container import Container
-from pipeline.engine.hostfiles import export_file
 from pipeline.engine.keep import keep_file
 from pipeline.engine.oci.platform import host_platform
 from pipeline.engine.threads import in_thread
@@ -66,7 +65,7 @@ async def export(scope: Scope, container: Container, arguments: Mapping[str, Any
     target = scope.engine.host_path(path)
     archive = await scope.engine.images.archive(container, **_format(arguments))
     try:
-        return await in_thread(lambda: export_file(archive, target, name=target.name, into_parent=False))
+        return await in_thread(lambda: scope.engine.write_file(archive, target, name=target.name))
     finally:
         os.unlink(archive)
 

@@ -1,0 +1,84 @@
+"""Notes of the unfinished files in folders of the user, so that none outlives a killed engine for long.
+
+A note is locked as long as its writer lives; whoever finds one that is not locked removes what it tells of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartFiles:
+    """The notes of one store, each a file in `folder`."""
+
+    folder: Path
+
+    @contextlib.contextmanager
+    def named(self, *folders: Path, below: bool) -> Iterator[str]:
+        """Lend a file name, used by nobody else, for what is not whole yet.
+
+        It may be used in `folders`, with `below` also in all that is below them.
+
+        Raises:
+            OSError: The note cannot be written.
+        """
+        self.folder.mkdir(exist_ok=True)
+        key = secrets.token_hex(8)
+        note = self.folder / key
+        with open(note, "x") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX)
+                stream.write(json.dumps({"folders": [os.fspath(f) for f in folders], "below": below}))
+                stream.flush()
+                yield _part_name(key)
+            finally:
+                note.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what writers left that were killed.
+
+        Raises:
+            OSError: Something of it cannot be removed.
+        """
+        try:
+            notes = sorted(self.folder.iterdir())
+        except FileNotFoundError:
+            return
+        for note in notes:
+            with contextlib.suppress(FileNotFoundError), open(note) as stream:
+                # One that is still empty belongs to a writer that is about to lock it.
+                if _try_lock(stream.fileno()) and (text := stream.read()):
+                    told = json.loads(text)
+                    _remove(_part_name(note.name), told["folders"], below=told["below"])
+                    note.unlink(missing_ok=True)
+
+
+def _part_name(key: str) -> str:
+    return f".{key}.part"
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove(name: str, folders: Sequence[str], *, below: bool) -> None:
+    for folder in folders:
+        inside = (found for found, _, _ in os.walk(folder)) if below else iter([folder])
+        for path in inside:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(f"{path}/{name}")
