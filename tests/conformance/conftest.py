@@ -3,7 +3,8 @@
     pytest tests/conformance                                # the embedded engine
     pytest tests/conformance --engine dagger[=ADDRESS]      # a Dagger engine, as the SDK finds it
 
-Tests marked `embedded` look at this engine's own process or state; the others hold for both.
+Tests with the fixture `embedded` or `engines` look at this engine's own process or state. Those marked
+`differs(reason)` state what this engine does otherwise on purpose: a Dagger engine is not asked.
 """
 
 from __future__ import annotations
@@ -34,6 +35,18 @@ COMMAND = (sys.executable, "-m", "pipeline.session", "session")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", default="embedded", help="embedded, dagger or dagger=ADDRESS")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "differs(reason): a deliberate difference from a Dagger engine")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--engine", default="embedded") == "embedded":
+        return
+    for item in items:
+        if (mark := item.get_closest_marker("differs")) is not None:
+            item.add_marker(pytest.mark.skip(reason=f"differs on purpose: {mark.args[0]}"))
 
 
 @dataclass(kw_only=True)
