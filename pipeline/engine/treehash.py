@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pipeline.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 Kind = Literal["file", "directory", "symlink", "fifo", "char", "block"]
@@ -59,11 +59,38 @@ def content_digest(root: Path) -> Digest:
 
 def digest_entries(tree: Iterable[TreeEntry]) -> Digest:
     """Hash a tree whose entries are known already, in any order; directories have entries too."""
-    records = sorted(((os.fsencode(entry.path), entry) for entry in tree), key=itemgetter(0))
+    return digest_records((os.fsencode(entry.path), _record_of(entry)) for entry in tree)
+
+
+def digest_records(records: Iterable[tuple[bytes, bytes]]) -> Digest:
+    """Hash a tree from a record of each entry, with its path, in any order."""
     total = hashlib.sha256(b"tree 1\n")
-    for path, entry in records:
-        total.update(_record(path, entry))
+    for _path, text in sorted(records, key=itemgetter(0)):
+        total.update(text)
     return Digest("sha256:" + total.hexdigest())
+
+
+def record(
+    kind: Kind,
+    mode: int,
+    path: bytes,
+    *,
+    owner: str = "0 0",
+    rdev: int = 0,
+    sha256: str = "",
+    link: bytes = b"",
+    xattrs: Sequence[tuple[str, bytes]] = (),
+) -> bytes:
+    """Write one entry so that no two different entries read the same: each text ends in a NUL.
+
+    Args:
+        mode: The low 12 bits count, but for a symlink.
+        owner: Numbers of user and group.
+    """
+    bits = 0o777 if kind == "symlink" else mode & 0o7777
+    head = f"{kind} {bits:o} {owner} {rdev} {sha256}".encode()
+    more = b"".join(b"%b\0%b\0" % (os.fsencode(name), value.hex().encode()) for name, value in xattrs)
+    return b"%b\0%b\0%b\0%b\n" % (head, path, link, more)
 
 
 def entries(root: Path) -> Iterator[TreeEntry]:
@@ -119,16 +146,17 @@ def find_xattrs(path: str) -> tuple[tuple[str, bytes], ...]:
     )
 
 
-def _record(path: bytes, entry: TreeEntry) -> bytes:
-    """Write one entry so that no two different entries read the same: each text ends in a NUL."""
-    mode = 0o777 if entry.kind == "symlink" else entry.mode & 0o7777
-    head = (
-        f"{entry.kind} {mode:o} {entry.uid} {entry.gid} {entry.rdev} {entry.sha256.removeprefix('sha256:')}"
+def _record_of(entry: TreeEntry) -> bytes:
+    return record(
+        entry.kind,
+        entry.mode,
+        os.fsencode(entry.path),
+        owner=f"{entry.uid} {entry.gid}",
+        rdev=entry.rdev,
+        sha256=entry.sha256.removeprefix("sha256:"),
+        link=os.fsencode(entry.link),
+        xattrs=entry.xattrs,
     )
-    parts = [head.encode(), path, os.fsencode(entry.link)]
-    for name, value in entry.xattrs:
-        parts += [os.fsencode(name), value.hex().encode()]
-    return b"\0".join(parts) + b"\0\n"
 
 
 def _hash_file(path: str, size: int) -> str:

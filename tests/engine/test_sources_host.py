@@ -15,7 +15,7 @@ import pytest
 from pipeline.engine.ops import Filters
 from pipeline.engine.sources.host import HostDirectories, HostPathFailed, LoadedFile
 from pipeline.engine.sources.importing import ImportFailed, TreeImport
-from pipeline.engine.sources.statcache import Remembered
+from pipeline.engine.sources.statcache import Remembered, see
 from pipeline.engine.treehash import content_digest
 from pipeline.engine.walk import walk
 from tests.engine.sources_helpers import listing, open_store, tree
@@ -283,7 +283,7 @@ async def test_one_file_is_read_without_its_directory(
 
 
 async def test_a_file_that_vanishes_after_the_walk_is_left_out(store: Store, work: Path) -> None:
-    found = list(walk(work, Filters()))
+    found = see(walk(work, Filters()))
     (work / "note.md").unlink()
 
     imported = TreeImport(store, work, Remembered()).run(found)
@@ -295,7 +295,7 @@ async def test_a_file_that_vanishes_after_the_walk_is_left_out(store: Store, wor
 
 
 async def test_a_file_that_became_something_else_is_an_error(store: Store, work: Path) -> None:
-    found = list(walk(work, Filters()))
+    found = see(walk(work, Filters()))
     (work / "note.md").unlink()
     os.mkfifo(work / "note.md")
 

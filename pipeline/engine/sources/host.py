@@ -9,7 +9,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -17,7 +17,7 @@ import anyio.to_thread
 from pipeline.engine import ops
 from pipeline.engine.patterns import clean
 from pipeline.engine.sources.importing import ImportFailed, TreeImport
-from pipeline.engine.sources.statcache import StatCache, fingerprint
+from pipeline.engine.sources.statcache import StatCache, fingerprint, see
 from pipeline.engine.walk import WalkEntry, walk
 from pipeline.errors import EngineError
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from pipeline.digest import Digest
     from pipeline.engine.store import Store
-
-_KEPT: Final = frozenset({"file", "dir", "symlink"})
 
 
 class HostPathFailed(EngineError):
@@ -122,7 +120,7 @@ class HostDirectories:
         """Look at the disk; read only what may have changed since the last time."""
         began_ns = time.time_ns()
         try:
-            found = [entry for entry in look() if entry.kind in _KEPT]
+            found = see(look())
             place = self._cache.place(root, filters)
             mark = fingerprint(found)
             known = place.find_unchanged(mark)

@@ -76,24 +76,29 @@ class Snapshots:
             copy_attributes(os.fspath(self.lowers(parent)[0]), os.fspath(draft.upper))
         return draft
 
-    def commit(self, draft: Draft, *, identity: Digest) -> Snapshot:
+    def commit(self, draft: Draft, *, identity: Digest, size_bytes: int | None = None) -> Snapshot:
         """Make a draft a snapshot; one that changed nothing is discarded and its parent returned.
 
-        Walks the draft to measure it; every so many levels it also makes a flat copy by hard links.
+        Every so many levels it also makes a flat copy by hard links.
+
+        Args:
+            size_bytes: What the draft takes on the disk, from a caller who wrote it without whiteouts;
+                None walks it to find out.
 
         Raises:
             StoreUnusable: The disk is full or cannot be written; the draft is still one.
         """
         with using_disk(self._root):
-            return self._commit(draft, identity)
+            return self._commit(draft, identity, size_bytes)
 
-    def _commit(self, draft: Draft, identity: Digest) -> Snapshot:
+    def _commit(self, draft: Draft, identity: Digest, size_bytes: int | None) -> Snapshot:
         below = self.lowers(draft.parent)
         if not is_changed(os.fspath(draft.upper), os.fspath(below[0])):
             self.discard(draft)
             return draft.parent
         at_bottom = draft.parent.id == _EMPTY_ID
-        size_bytes = measure(os.fspath(draft.upper), drop_whiteouts=at_bottom)
+        if size_bytes is None:
+            size_bytes = measure(os.fspath(draft.upper), drop_whiteouts=at_bottom)
         lowers = (draft.upper,) if at_bottom else (draft.upper, *below)
         is_flat = len(lowers) > MAX_STACK
         if is_flat:
