@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import socket
-import subprocess
-import threading
-import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,32 +29,13 @@ from pipeline.engine.sources.gitrefs import (
     version_key,
 )
 from tests.engine.sources_helpers import listing, open_store, tree
+from tests.gitservers import ENV, commit, daemon, git, smart_http
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pipeline.engine.store import Store
-
-ENV = {
-    "PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_GLOBAL": "/dev/null", "LC_ALL": "C",
-    "GIT_AUTHOR_NAME": "A", "GIT_AUTHOR_EMAIL": "a@example.org", "GIT_COMMITTER_NAME": "A",
-    "GIT_COMMITTER_EMAIL": "a@example.org", "GIT_AUTHOR_DATE": "1700000000 +0000",
-    "GIT_COMMITTER_DATE": "1700000000 +0000",
-}  # fmt: skip
-
-
-def git(cwd: Path, *argv: str) -> str:
-    done = subprocess.run(["git", *argv], cwd=cwd, env=ENV, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def commit(work: Path, **files: str) -> str:
-    for name, text in files.items():
-        (work / name).write_text(text)
-    git(work, "add", "-A")
-    git(work, "commit", "-q", "-m", "change")
-    return git(work, "rev-parse", "HEAD")
 
 
 @pytest.fixture
@@ -81,78 +56,10 @@ def base(tmp_path: Path) -> Path:
     return tmp_path / "served"
 
 
-@contextmanager
-def daemon(base: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = ["--export-all", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}", f"--base-path={base}"]
-    process = subprocess.Popen(["git", "daemon", *options], env=ENV, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.02)
-        yield f"git://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
 @pytest.fixture
 def address(base: Path) -> Iterator[str]:
     with daemon(base) as address:
         yield address
-
-
-@contextmanager
-def smart_http(base: Path, authorization: str) -> Iterator[tuple[str, list[str | None]]]:
-    """Serve over HTTP to those who send `authorization`; also lend the list of what was sent."""
-    sent: list[str | None] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            sent.append(self.headers["Authorization"])
-            if self.headers["Authorization"] != authorization:
-                self.send_response(401)
-                self.send_header("WWW-Authenticate", 'Basic realm="git"')
-                self.end_headers()
-                return
-            path, _, query = self.path.partition("?")
-            length = int(self.headers["Content-Length"] or 0)
-            env = ENV | {
-                "GIT_PROJECT_ROOT": os.fspath(base), "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path,
-                "QUERY_STRING": query, "REQUEST_METHOD": self.command, "CONTENT_LENGTH": str(length),
-                "CONTENT_TYPE": self.headers["Content-Type"] or "",
-                "GIT_PROTOCOL": self.headers["Git-Protocol"] or "",
-                "HTTP_CONTENT_ENCODING": self.headers["Content-Encoding"] or "",
-            }  # fmt: skip
-            body = self.rfile.read(length)
-            done = subprocess.run(
-                ["git", "http-backend"], env=env, input=body, capture_output=True, check=True
-            )
-            head, _, data = done.stdout.partition(b"\r\n\r\n")
-            headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
-            self.send_response(int(headers.pop("Status", "200").split()[0]))
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_POST = do_GET  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", sent
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pipeline.engine.settings import EngineSettings
 from pipeline.engine.sources.http import ChecksumMismatch
 from tests.engine import busybox
 from tests.engine.dockerfile.helpers import Files, secret
-from tests.engine.test_sources_git import commit, daemon, git
+from tests.gitservers import commit, daemon, git
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
