@@ -299,28 +299,29 @@ def _entry_from_bytes(data: bytes) -> Entry | None:
 
 def _copy_verified(source: Path, target: Path, digest: Digest, *, durable: bool = False) -> bool:
     """Copy a file if its content has the digest; else leave nothing and say False."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    seen = hashlib.sha256()
     try:
-        with open(source, "rb") as reader, open(draft, "xb") as writer:
-            while piece := reader.read(COPY_BYTES):
-                seen.update(piece)
-                writer.write(piece)
-            writer.flush()
-            if durable:
-                os.fsync(writer.fileno())
-        good = f"sha256:{seen.hexdigest()}" == digest
-        if good:
-            draft.replace(target)
-            if durable:
-                sync_folder(target.parent)
-    except FileNotFoundError:
-        if source.exists():
-            raise
+        reader = open(source, "rb")
+    except FileNotFoundError:  # another run may put it back at any moment: only now counts
         return False
-    finally:
-        draft.unlink(missing_ok=True)
+    with reader:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+        seen = hashlib.sha256()
+        try:
+            with open(draft, "xb") as writer:
+                while piece := reader.read(COPY_BYTES):
+                    seen.update(piece)
+                    writer.write(piece)
+                writer.flush()
+                if durable:
+                    os.fsync(writer.fileno())
+            good = f"sha256:{seen.hexdigest()}" == digest
+            if good:
+                draft.replace(target)
+                if durable:
+                    sync_folder(target.parent)
+        finally:
+            draft.unlink(missing_ok=True)
     return good
 
 
