@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -17,6 +18,8 @@ import pytest
 
 from pipeline.engine import mounts
 from pipeline.engine.store import Store, StoredResult, StoreUnusable
+from pipeline.engine.store.database import MIGRATIONS
+from pipeline.engine.store.usage import Limits, limits_of
 from tests.engine.store_helpers import commit, key, opened, read, write
 
 if TYPE_CHECKING:
@@ -262,8 +265,94 @@ def test_an_index_of_a_newer_version_is_refused(root: Path) -> None:
         pass
     _change(root, "PRAGMA user_version = 99")
 
-    with pytest.raises(StoreUnusable, match="a newer version of the engine made it"):
+    with pytest.raises(StoreUnusable) as caught:
         Store.open(root)
+
+    assert str(caught.value) == (
+        f"cannot use the store `{root}`: a newer version of the engine made it"
+        f" (its index has version 99, not {len(MIGRATIONS)})"
+    )
+    assert caught.value.hint == "update the package, or name another folder as engine.store"
+
+
+def test_an_index_of_the_first_version_is_brought_up_to_date(root: Path) -> None:
+    """What an engine of that version left is found, and new work is kept beside it."""
+    root.mkdir()
+    old = sqlite3.connect(root / "engine.db")
+    old.executescript(f"{MIGRATIONS[0]}; PRAGMA user_version = 1;")
+    old.execute("INSERT INTO snapshots VALUES (7, 0, 1, 0, ?, 4096, 'boot', 1, 1, 1)", (key("old"),))
+    old.execute("INSERT INTO results VALUES (?, '{\"\": 7}', '{}', '[]', 1, 1)", (key("old"),))
+    old.commit()
+    old.close()
+    (root / "snapshots/7/fs").mkdir(parents=True)
+    (root / "snapshots/7/fs/a").write_text("old")
+
+    with opened(root) as store:
+        found = store.index.find_result(key("old"))
+        assert found is not None
+        made = commit(store, store.snapshots.get(found.trees[""]), write("b"))
+
+        assert read(store, made) == {"a": "old", "b": "x"}
+    assert _rows(root, "PRAGMA user_version") == [(len(MIGRATIONS),)]
+
+
+def test_the_order_of_use_survives_a_clock_that_was_wrong(root: Path) -> None:
+    """What was used while the clock was ten years ahead is not spared for ten years."""
+    with opened(root) as store:
+        ahead = commit(store, store.snapshots.empty, write("ahead"))
+    _change(root, f"UPDATE snapshots SET last_used = {time.time() + 10 * 365 * 86400}")  # noqa: S608
+    with opened(root) as store:
+        later = commit(store, store.snapshots.empty, write("later"))
+    with opened(root) as store:
+        pruned = store.prune(max_bytes=sum(used.size_bytes for used in store.usage()) - 1)
+
+        assert pruned.snapshots == (ahead.id,)
+        assert read(store, store.snapshots.get(later.id)) == {"later": "x"}
+
+
+def test_a_dry_run_says_what_would_go_and_takes_nothing(root: Path) -> None:
+    """The same pruning in earnest takes just that."""
+    with opened(root) as store:
+        made = commit(store, store.snapshots.empty, write("a"))
+    with opened(root) as store:
+        told = store.prune(max_bytes=0, dry_run=True)
+        content = read(store, store.snapshots.get(made.id))
+    with opened(root) as store:
+        done = store.prune(max_bytes=0)
+
+    assert (told, content) == (done, {"a": "x"})
+    assert told.snapshots == (made.id,)
+
+
+def test_limits_that_are_kept_cost_nothing_and_broken_ones_are_overshot(root: Path) -> None:
+    """A tenth more than the limit is taken, so that the next result does not break it again."""
+    with opened(root) as store:
+        for number in range(20):
+            commit(store, store.snapshots.empty, write(str(number), "x" * 100_000))
+    with opened(root) as store:
+        free = shutil.disk_usage(root).free
+        before = sum(used.size_bytes for used in store.usage())
+        kept = store.keep_within(Limits(max_bytes=before + 1, min_free_bytes=0))
+        broken = store.keep_within(Limits(max_bytes=before - 1, min_free_bytes=0))
+        after = sum(used.size_bytes for used in store.usage())
+
+        assert kept.snapshots == ()
+        assert (len(broken.snapshots), after <= before * 0.9) == (3, True)
+    with opened(root) as store:
+        short = store.keep_within(Limits(max_bytes=1 << 62, min_free_bytes=2 * free))
+
+        assert len(short.snapshots) == 17
+
+
+def test_limits_that_are_not_given_follow_the_disk(root: Path) -> None:
+    """At most 50 GiB, at most 60 % of the disk, and a twentieth stays free."""
+    root.mkdir()
+    total = shutil.disk_usage(root).total
+
+    assert limits_of(root) == Limits(
+        max_bytes=min(50 * 1024**3, int(total * 0.6)), min_free_bytes=int(total * 0.05)
+    )
+    assert limits_of(root, max_bytes=5, min_free_bytes=0) == Limits(max_bytes=5, min_free_bytes=0)
 
 
 def test_a_root_that_is_no_directory_is_refused(tmp_path: Path) -> None:
@@ -290,10 +379,10 @@ def test_pruning_removes_the_longest_unused_until_the_limit_is_kept(root: Path) 
     with opened(root) as store:
         before = sum(usage.size_bytes for usage in store.usage())
         store.prune(max_bytes=before - 150_000)
-        kinds = {usage.kind: usage.count for usage in store.usage()}
+        kinds = {usage.kind: usage.count for usage in store.usage() if usage.count}
         results = [store.index.find_result(key(name)) is not None for name in ("old", "new")]
 
-        assert kinds == {"blobs": 1, "snapshots": 2, "volumes": 1, "results": 1}
+        assert kinds == {"images": 1, "results": 2, "cache volumes": 1, "index": 1}
         assert results == [False, True]
         assert len(os.listdir(root / "snapshots")) == 3
     with opened(root) as store:
@@ -305,7 +394,7 @@ def test_pruning_removes_the_longest_unused_until_the_limit_is_kept(root: Path) 
             (key("volume"),),
         )
         assert (os.listdir(root / "volumes"), os.listdir(root / "snapshots")) == ([], ["0"])
-        assert {usage.size_bytes for usage in store.usage()} == {0}
+        assert {usage.size_bytes for usage in store.usage() if usage.kind != "index"} == {0}
 
 
 def test_pruning_spares_what_any_living_engine_has_used(root: Path) -> None:

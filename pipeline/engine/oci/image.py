@@ -45,7 +45,7 @@ def add_layer(store: Store, parent: Snapshot, blob: Path, diff_id: Digest, ident
         actual = apply_layer(blob, draft.upper, store.snapshots.lowers(parent))
         if actual != diff_id:
             raise LayerRejected(f"its content is {actual}, not {diff_id}")
-        snapshot = store.snapshots.commit(draft, identity=identity)
+        snapshot = store.snapshots.commit(draft, identity=identity, kind="images")
     except BaseException:
         store.snapshots.discard(draft)
         raise

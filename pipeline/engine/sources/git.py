@@ -221,7 +221,7 @@ class GitSources:
         if self._store.index.find_content(content) is not None:
             self._store.snapshots.discard(draft)
         else:
-            snapshot = self._store.snapshots.commit(draft, identity=content)
+            snapshot = self._store.snapshots.commit(draft, identity=content, kind="git")
             self._store.index.save_content(content, snapshot)
         return content
 

@@ -200,7 +200,7 @@ class HttpSources:
             draft = self._store.snapshots.prepare(self._store.snapshots.empty)
             try:
                 _copy(blob, draft.upper / name, mode, kept.last_modified)
-                snapshot = self._store.snapshots.commit(draft, identity=content)
+                snapshot = self._store.snapshots.commit(draft, identity=content, kind="http")
             except BaseException:
                 self._store.snapshots.discard(draft)
                 raise

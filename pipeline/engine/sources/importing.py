@@ -99,7 +99,9 @@ class TreeImport:
             self._store.snapshots.discard(draft)
             return imported
         size_bytes = sum(_disk_bytes(stamp) for _, stamp, _ in read) + len(directories) * _BLOCK_BYTES
-        snapshot = self._store.snapshots.commit(draft, identity=imported.content, size_bytes=size_bytes)
+        snapshot = self._store.snapshots.commit(
+            draft, identity=imported.content, kind="host directories", size_bytes=size_bytes
+        )
         self._store.index.save_content(imported.content, snapshot)
         return imported
 

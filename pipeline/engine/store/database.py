@@ -10,7 +10,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.engine.store.values import StoreUnusable
+from pipeline.engine.store.values import StoreUnusable, using_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +43,9 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX contents_snapshot ON contents (snapshot);
     CREATE TABLE recipes (id TEXT PRIMARY KEY, text TEXT NOT NULL);
     CREATE TABLE notes (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key));
+    """,
+    """
+    ALTER TABLE snapshots ADD COLUMN kind TEXT NOT NULL DEFAULT 'results';
     """,
 )
 
@@ -90,6 +93,11 @@ class Database:
         with self._turn, self._translated():
             return self._connection.execute(query, values).rowcount
 
+    def sync(self) -> None:
+        """Bring what was committed to the disk: a commit alone survives the process, not the machine."""
+        with self._turn, using_disk(self.path.parent):
+            _sync_file(f"{self.path}-wal")
+
     def close(self) -> None:
         """Close the connection."""
         with self._turn:
@@ -104,6 +112,17 @@ class Database:
         except sqlite3.DatabaseError as error:
             hint = "end the engines that use it: the next one sets the damaged index aside"
             raise StoreUnusable(self.path.parent, f"its index is damaged: {error}", hint=hint) from error
+
+
+def _sync_file(path: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # no transaction since the last engine left
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _refused(path: Path, error: sqlite3.OperationalError) -> StoreUnusable:
@@ -165,7 +184,11 @@ def _connect(path: Path, *, suspect: bool) -> Database:
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > len(MIGRATIONS):
-        raise StoreUnusable(path.parent, "a newer version of the engine made it")
+        raise StoreUnusable(
+            path.parent,
+            f"a newer version of the engine made it (its index has version {version}, not {len(MIGRATIONS)})",
+            hint="update the package, or name another folder as engine.store",
+        )
     for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.executescript(f"BEGIN IMMEDIATE; {step}; PRAGMA user_version = {number}; COMMIT;")
 

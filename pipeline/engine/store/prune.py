@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine.store.layers import remove_tree
-from pipeline.engine.store.values import Usage
+from pipeline.engine.store.usage import used_bytes, volume_bytes
 
 if TYPE_CHECKING:
     import sqlite3
@@ -73,20 +73,6 @@ def sweep(root: Path, database: Database, living: frozenset[int]) -> None:
         remove_tree(root / "volumes" / name)
 
 
-def measure_usage(root: Path, database: Database) -> tuple[Usage, ...]:
-    """Say what takes the space, by kind; volumes are walked, the rest is known."""
-    blobs = database.row("SELECT count(*), coalesce(sum(size_bytes), 0) FROM blobs")
-    snapshots = database.row("SELECT count(*), coalesce(sum(size_bytes), 0) FROM snapshots")
-    results = database.row("SELECT count(*), coalesce(sum(length(trees) + length(data)), 0) FROM results")
-    volumes = [_volume_size(root, name) for (name,) in database.rows("SELECT identity FROM volumes")]
-    return (
-        Usage(kind="blobs", count=blobs[0], size_bytes=blobs[1]),
-        Usage(kind="snapshots", count=snapshots[0], size_bytes=snapshots[1]),
-        Usage(kind="volumes", count=len(volumes), size_bytes=sum(volumes)),
-        Usage(kind="results", count=results[0], size_bytes=results[1]),
-    )
-
-
 def prune(
     root: Path,
     database: Database,
@@ -94,18 +80,24 @@ def prune(
     oldest_living: int,
     max_bytes: int | None,
     min_free_bytes: int | None,
+    dry_run: bool,
 ) -> Pruned:
     """Remove what was not used for longest until both limits are kept, or nothing may be removed any more.
 
     Nothing that an engine numbered `oldest_living` or later has used is removed, nor a snapshot that
-    others stand on.
+    others stand on. A `dry_run` only tells.
     """
     excess = _excess(root, database, max_bytes, min_free_bytes)
     if excess <= 0:
         return Pruned()
-    volumes = {name: _volume_size(root, name) for (name,) in database.rows("SELECT identity FROM volumes")}
+    volumes = {name: volume_bytes(root, name) for (name,) in database.rows("SELECT identity FROM volumes")}
     with database.writing() as connection:
+        connection.execute("SAVEPOINT pruning")
         pruned = _drop_oldest(connection, volumes, excess, oldest_living)
+        if dry_run:
+            connection.execute("ROLLBACK TO pruning")
+    if dry_run:
+        return pruned
     for digest in pruned.blobs:
         (root / "blobs" / "sha256" / digest.removeprefix("sha256:")).unlink(missing_ok=True)
     for number in pruned.snapshots:
@@ -116,8 +108,7 @@ def prune(
 
 
 def _excess(root: Path, database: Database, max_bytes: int | None, min_free_bytes: int | None) -> int:
-    used = sum(usage.size_bytes for usage in measure_usage(root, database))
-    over = 0 if max_bytes is None else used - max_bytes
+    over = 0 if max_bytes is None else used_bytes(root, database) - max_bytes
     short = 0 if min_free_bytes is None else min_free_bytes - shutil.disk_usage(root).free
     return max(over, short)
 
@@ -169,14 +160,3 @@ def _drop_dangling(connection: sqlite3.Connection) -> None:
 
 def _names(connection: sqlite3.Connection, query: str) -> set[str]:
     return {str(name) for (name,) in connection.execute(query)}
-
-
-def _volume_size(root: Path, identity: str) -> int:
-    total = 0
-    for directory, _folders, files in os.walk(root / "volumes" / identity.removeprefix("sha256:")):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(directory, name)).st_blocks * 512
-            except FileNotFoundError:  # a running exec removed it meanwhile
-                continue
-    return total

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.digest import Digest
     from pipeline.engine.store.database import Database
     from pipeline.engine.store.uses import Uses
+    from pipeline.engine.store.values import SnapshotKind
     from pipeline.engine.store.views import Views
 
 MAX_STACK: Final = 100
@@ -76,7 +77,14 @@ class Snapshots:
             copy_attributes(os.fspath(self.lowers(parent)[0]), os.fspath(draft.upper))
         return draft
 
-    def commit(self, draft: Draft, *, identity: Digest, size_bytes: int | None = None) -> Snapshot:
+    def commit(
+        self,
+        draft: Draft,
+        *,
+        identity: Digest,
+        kind: SnapshotKind = "results",
+        size_bytes: int | None = None,
+    ) -> Snapshot:
         """Make a draft a snapshot; one that changed nothing is discarded and its parent returned.
 
         Every so many levels it also makes a flat copy by hard links.
@@ -89,9 +97,9 @@ class Snapshots:
             StoreUnusable: The disk is full or cannot be written; the draft is still one.
         """
         with using_disk(self._root):
-            return self._commit(draft, identity, size_bytes)
+            return self._commit(draft, identity, kind, size_bytes)
 
-    def _commit(self, draft: Draft, identity: Digest, size_bytes: int | None) -> Snapshot:
+    def _commit(self, draft: Draft, identity: Digest, kind: SnapshotKind, size_bytes: int | None) -> Snapshot:
         below = self.lowers(draft.parent)
         if not is_changed(os.fspath(draft.upper), os.fspath(below[0])):
             self.discard(draft)
@@ -113,7 +121,7 @@ class Snapshots:
             identity=identity,
             size_bytes=size_bytes,
         )
-        self._save(snapshot, is_flat=is_flat)
+        self._save(snapshot, kind, is_flat=is_flat)
         self._lowers[snapshot.id] = lowers
         return snapshot
 
@@ -201,7 +209,7 @@ class Snapshots:
                 return
             number = parent
 
-    def _save(self, snapshot: Snapshot, *, is_flat: bool) -> None:
+    def _save(self, snapshot: Snapshot, kind: SnapshotKind, *, is_flat: bool) -> None:
         row = (
             snapshot.id,
             snapshot.parent,
@@ -211,11 +219,12 @@ class Snapshots:
             snapshot.size_bytes,
             self._uses.boot,
             *self._uses.stamp(),
+            kind,
         )
         with self._database.writing() as connection:
             connection.execute(
                 "INSERT INTO snapshots (id, parent, depth, flat, identity, size_bytes, boot, used_by,"
-                " last_used) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " last_used, kind) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 row,
             )
             connection.execute("DELETE FROM drafts WHERE id = ?", (snapshot.id,))

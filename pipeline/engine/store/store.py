@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.engine.store import owners, prune
+from pipeline.engine.store import owners, prune, usage
 from pipeline.engine.store.blobs import Blobs
 from pipeline.engine.store.database import Database, open_database
 from pipeline.engine.store.index import Index
@@ -19,6 +19,7 @@ from pipeline.engine.store.views import Views
 if TYPE_CHECKING:
     from pipeline.engine.store.owners import Owner
     from pipeline.engine.store.prune import Pruned
+    from pipeline.engine.store.usage import Limits
     from pipeline.engine.store.values import Usage
 
 _FOLDERS = ("owners", "blobs/sha256", "blobs/new", "snapshots/0/fs", "volumes")
@@ -78,19 +79,37 @@ class Store:
                 connection.execute(f"UPDATE {table} SET durable = ? WHERE durable = 0", (mark,))  # noqa: S608
         _syncfs(self.root)
         with self._database.writing() as connection:
+            changed = 0
             for table in ("snapshots", "blobs"):
-                connection.execute(f"UPDATE {table} SET durable = 1 WHERE durable = ?", (mark,))  # noqa: S608
+                query = f"UPDATE {table} SET durable = 1 WHERE durable = ?"  # noqa: S608
+                changed += connection.execute(query, (mark,)).rowcount
+        if changed:
+            self._database.sync()  # or a crash of the machine would take the marks, and with them the work
 
     def usage(self) -> tuple[Usage, ...]:
-        """Say what takes the space, by kind; walks the cache volumes."""
-        return prune.measure_usage(self.root, self._database)
+        """Say what takes the space, by kind; walks the cache volumes, mirrors and recipes."""
+        return usage.measure_usage(self.root, self._database)
 
-    def prune(self, *, max_bytes: int | None = None, min_free_bytes: int | None = None) -> Pruned:
+    def keep_within(self, limits: Limits) -> Pruned:
+        """Prune when a limit is broken, and somewhat further; cheap when none is. See `prune`."""
+        goal = usage.find_breach(self.root, self._database, limits)
+        if goal is None:
+            return prune.Pruned()
+        return self.prune(max_bytes=goal.max_bytes, min_free_bytes=goal.min_free_bytes)
+
+    def prune(
+        self,
+        *,
+        max_bytes: int | None = None,
+        min_free_bytes: int | None = None,
+        dry_run: bool = False,
+    ) -> Pruned:
         """Remove what was not used for longest until the store fits; never what a live engine has used.
 
         Args:
             max_bytes: The most the store may take; None sets no limit.
             min_free_bytes: The least its file system has to have free; None sets no limit.
+            dry_run: Only say what would go.
         """
         self._uses.write_late()
         living, _dead = owners.find_living(self.root)
@@ -100,7 +119,10 @@ class Store:
             oldest_living=min(living),
             max_bytes=max_bytes,
             min_free_bytes=min_free_bytes,
+            dry_run=dry_run,
         )
+        if dry_run:
+            return pruned
         self.snapshots.forget(list(pruned.snapshots))
         return pruned
 

@@ -16,6 +16,7 @@ _KEYS: Final[dict[Table, str]] = {
     "volumes": "identity",
     "results": "key",
 }
+_TICK_S: Final = 1e-6
 
 
 class Uses:
@@ -28,6 +29,8 @@ class Uses:
 
     def __init__(self, database: Database, owner: int, boot: str) -> None:
         self.boot = boot
+        tables = " UNION ALL ".join(f"SELECT max(last_used) FROM {table}" for table in _KEYS)  # noqa: S608
+        self._latest = max(when or 0.0 for (when,) in database.rows(tables))
         self._database = database
         self._owner = owner
         self._known: dict[tuple[Table, str | int], float] = {}
@@ -36,14 +39,23 @@ class Uses:
 
     def stamp(self) -> tuple[int, float]:
         """Return `used_by` and `last_used` for a row written now."""
-        return self._owner, time.time()
+        return self._owner, self._now()
+
+    def _now(self) -> float:
+        """The time, but later than any use that the store knew of when this engine entered it.
+
+        Only the order of uses counts. A clock that was wrong once, and put right, would else make what
+        was used in the meantime the newest for years.
+        """
+        self._latest = max(time.time(), self._latest + _TICK_S)
+        return self._latest
 
     def touch(self, table: Table, key: str | int) -> bool:
         """Note a use; False when there is no such row."""
         item = (table, key)
         if item in self._known:
             with self._turn:
-                self._known[item] = time.time()
+                self._known[item] = self._now()
                 self._late.add(item)
             return True
         query = f"UPDATE {table} SET used_by = max(used_by, ?), last_used = ? WHERE {_KEYS[table]} = ?"  # noqa: S608
@@ -55,7 +67,7 @@ class Uses:
     def made(self, table: Table, key: str | int) -> None:
         """Note a row that was written with the stamp of this engine."""
         with self._turn:
-            self._known[table, key] = time.time()
+            self._known[table, key] = self._now()
 
     def forget(self, table: Table, key: str | int) -> None:
         """Note that a row is gone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pipeline.errors import EngineError
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from pipeline.digest import Digest
 
+
+SnapshotKind = Literal["images", "results", "host directories", "git", "http"]
+"""What a snapshot was made from; only for people who ask what takes the space."""
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -100,6 +103,6 @@ class StoredResult:
 class Usage:
     """What one kind of thing takes."""
 
-    kind: str  # "blobs", "snapshots", "volumes" or "results"
-    count: int
+    kind: str  # one of `SnapshotKind`, "cache volumes", "recipes" or "index"
+    count: int  # of snapshots and blobs, of volumes, of files, of results in the index
     size_bytes: int

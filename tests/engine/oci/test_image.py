@@ -87,13 +87,13 @@ def test_a_forced_compression_reaches_all_layers_and_is_done_once(store: Store) 
     plain = layers_of(store, top)
 
     forced = layers_of(store, top, compression="Zstd")
-    blobs = [usage.count for usage in store.usage() if usage.kind == "blobs"]
+    blobs = [usage.count for usage in store.usage() if usage.kind == "images"]
     again = [convert_layer(store, layer, "Zstd") for layer in plain]
 
     assert [layer.diff_id for layer in forced] == [layer.diff_id for layer in plain]
     assert {layer.media_type for layer in forced} == {"application/vnd.oci.image.layer.v1.tar+zstd"}
     assert again == forced
-    assert [usage.count for usage in store.usage() if usage.kind == "blobs"] == blobs
+    assert [usage.count for usage in store.usage() if usage.kind == "images"] == blobs
 
 
 def test_a_layer_whose_blob_was_lost_is_made_again(store: Store) -> None:
