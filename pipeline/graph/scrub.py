@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Final, TypeVar
 
+from pipeline.text import secret_forms
+
 SHORTEST: Final = 3
 SHORTEST_LINE: Final = 6
 MASK: Final = "***"
@@ -21,9 +23,10 @@ class Scrubber:
         self._values: list[str] = []
 
     def learn(self, value: str) -> None:
-        """Hide this value from now on, and each long line of it."""
+        """Hide this value from now on, each long line of it, and its encoded forms (`text.secret_forms`)."""
         lines = [line.strip() for line in value.splitlines() if len(line.strip()) >= SHORTEST_LINE]
-        for part in (value, value.strip(), *lines):
+        coded = [form.decode("utf-8", "replace") for form in secret_forms(value.encode())]
+        for part in dict.fromkeys((*coded, *lines)):
             if len(part) >= SHORTEST and part not in self._values:
                 self._values.append(part)
         # Longest first, or a short secret inside a long one would leave the rest of it in sight.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
 from pipeline.engine import ops
-from pipeline.engine.runtime.scrub import forms_of
+from pipeline.engine.runtime.scrub import Forms, forms_of
 from pipeline.engine.runtime.sockets import open_socket
 from pipeline.engine.runtime.spec import BindMount, ExecSpec, FileMount, Overlay, OverlayMount, TmpfsMount
 from pipeline.engine.runtime.stacked import make_stubs, remove_left_stub, resolve
@@ -52,7 +52,7 @@ class Assembled:
     spec: ExecSpec
     rootfs: Draft
     mounts: dict[str, Draft]
-    forms: tuple[bytes, ...]
+    forms: Forms
     namespace: Namespace | None
     left_stubs: tuple[_Stub, ...]
 
@@ -133,7 +133,7 @@ class _Builder:
         self._places: list[tuple[str, bool]] = []  # of each mount: its target, and whether it is a directory
         self._tree_drafts: dict[str, Draft] = {}
         self._secret_env: dict[str, str] = {}
-        self._forms: tuple[bytes, ...] = ()
+        self._forms = Forms(())
         self._values: dict[str, bytes] = {}
         self._hostname = ""
         self._rootfs = store.snapshots.prepare(self._base)
@@ -151,7 +151,9 @@ class _Builder:
             self._values[handle.handle] = await asyncio.to_thread(handle.read)
         for name, handle in self._exec.secret_env:
             self._secret_env[name] = os.fsdecode(self._values[handle.handle])
-        self._forms = forms_of([*self._values.values(), *(text.encode() for text in surroundings.secrets)])
+        hidden = [*self._values.values(), *(text.encode() for text in surroundings.secrets)]
+        if hidden:
+            self._forms = await asyncio.to_thread(forms_of, hidden)  # large ones take a while
 
     def add_names(self, hosts: Sequence[tuple[str, str]], network: Network, hostname: str) -> None:
         self._hostname = hostname or (secrets.token_hex(6) if self._exec.insecure else "dagger")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pipeline.digest import Digest
     from pipeline.engine.runtime.lines import Name
+    from pipeline.engine.runtime.scrub import Forms
     from pipeline.engine.store import Blobs, BlobWriter
 
 TAIL_BYTES: Final = 100 * 1024
@@ -91,7 +92,7 @@ class Stream:
         self,
         name: Name,
         capture: Capture,
-        forms: tuple[bytes, ...],
+        forms: Forms,
         show: Callable[[Name, str], None],
         blobs: Blobs,
     ) -> None:
@@ -163,7 +164,7 @@ class Stream:
 class Capture:
     """Both streams of one command, and what they wrote in the order it came."""
 
-    def __init__(self, blobs: Blobs, forms: tuple[bytes, ...], show: Callable[[Name, str], None]) -> None:
+    def __init__(self, blobs: Blobs, forms: Forms, show: Callable[[Name, str], None]) -> None:
         self.combined = Kept(blobs)
         self.broken = asyncio.Event()
         self.stdout = Stream("stdout", self, forms, show, blobs)
