@@ -7,6 +7,7 @@ recipe builds a stand-in if the settings allow that, and the observer is told.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import tempfile
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from pipeline.engine.threads import in_thread, settled
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pipeline.digest import Digest
     from pipeline.engine.container import Container
@@ -100,6 +101,7 @@ class Images:
         self._settings = settings
         self._observer = observer
         self._found: dict[tuple[str, str], asyncio.Future[FoundImage]] = {}
+        self._routes: dict[str, int] = {}  # how many need each
 
     async def close(self) -> None:
         """Give up what is being looked for, and close the connections to registries."""
@@ -111,6 +113,18 @@ class Images:
     def add_credentials(self, address: str, username: str, password: str) -> None:
         """Use these credentials for a registry or repository from now on."""
         self.registry.credentials.add(address, Credential(username=username, password=password))
+
+    @contextlib.contextmanager
+    def routed(self, host: str, address: str) -> Iterator[None]:
+        """Reach the registry `host` at `address` (`host:port`, with or without TLS) while the body runs."""
+        self._routes[host] = self._routes.get(host, 0) + 1
+        self.registry.route(host, address)
+        try:
+            yield
+        finally:
+            self._routes[host] -= 1
+            if not self._routes[host]:
+                self.registry.route(host, None)
 
     # ---- in --------------------------------------------------------------------------------
 

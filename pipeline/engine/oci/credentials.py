@@ -47,14 +47,17 @@ class Credentials:
         """Read files where `environ` (ours by default) says that they are, when they are needed."""
         self._environ = os.environ if environ is None else environ
         self._added: dict[str, Credential] = {}
+        self.edition = 0  # grows with each change, so that what was granted before is not used after it
 
     def add(self, address: str, credential: Credential) -> None:
         """Use `credential` for a registry host, or for one repository (`host/name`) and those below it."""
         self._added[_normal(address)] = credential
+        self.edition += 1
 
     def remove(self, address: str) -> None:
         """Forget what was added for exactly this address; nothing there is no error."""
         self._added.pop(_normal(address), None)
+        self.edition += 1
 
     async def find(self, host: str, name: str) -> Credential | None:
         """Return the credential for repository `name` at `host`; None means to stay anonymous.

@@ -96,7 +96,7 @@ class Transport:
         self._ca_file = ca_file
         self._schemes: dict[str, str] = {}
         self._routes: dict[str, str] = {}
-        self._tokens: dict[tuple[str, tuple[str, ...]], Authorization] = {}
+        self._tokens: dict[tuple[int, str, tuple[str, ...]], Authorization] = {}
         self._clients: dict[bool, httpx.AsyncClient] = {}
 
     async def aclose(self) -> None:
@@ -153,7 +153,7 @@ class Transport:
         await anyio.sleep(min(_LONGEST_WAIT_S, max(asked, self.backoff_s * 2 ** (attempt - 1))))
 
     async def _send_authorized(self, call: Call) -> httpx.Response:
-        key = (call.host, call.scopes)
+        key = (self._credentials.edition, call.host, call.scopes)
         known = self._tokens.get(key)
         header = known.header if known is not None and known.is_good() else ""
         response = await self._send_once(call, header)

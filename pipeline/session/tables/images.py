@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine import ops
-from pipeline.engine.container import Container
+from pipeline.engine.container import BadArgument, Container
 from pipeline.engine.keep import keep_file
 from pipeline.engine.oci.platform import host_platform
+from pipeline.engine.oci.reference import parse_reference
 from pipeline.engine.threads import in_thread
 from pipeline.session.calls import Call
-from pipeline.session.fields import Field, Unsupported
+from pipeline.session.fields import Field
 from pipeline.session.tables.files import NEVER_EXPORT, pin_by_content
+from pipeline.session.tables.git import reachable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from pipeline.engine.files import File
     from pipeline.engine.sources.secrets import Secret
@@ -25,8 +28,27 @@ if TYPE_CHECKING:
 
 async def from_image(scope: Scope, container: Container, arguments: Mapping[str, Any]) -> Container:
     """Take an image; what its name means is found out now."""
-    _refuse_service("Container.from", arguments)
-    return await scope.engine.images.from_image(container, arguments["address"])
+    service: ops.Service | None = arguments["registryService"]
+    async with served(scope, service, arguments["address"]):
+        found = await scope.engine.images.from_image(container, arguments["address"])
+        if service is not None:  # the layers have to be fetched as long as it runs
+            await scope.engine.solver.tree(found.rootfs)
+        return found
+
+
+@asynccontextmanager
+async def served(scope: Scope, service: ops.Service | None, address: str) -> AsyncIterator[None]:
+    """Hold the service that is the registry of an address while the body runs."""
+    if service is None:
+        yield
+        return
+    host = parse_reference(address).host
+    name, _, port = host.partition(":")
+    async with reachable(scope, service) as addresses:
+        if name not in addresses:
+            raise BadArgument(f"cannot use `{address}`: the registry service is not called `{name}`")
+        with scope.engine.images.routed(host, f"{addresses[name]}:{port or 443}"):
+            yield
 
 
 def pin_image(call: Call, container: Container) -> Call:
@@ -55,8 +77,8 @@ def without_registry_auth(scope: Scope, container: Container, arguments: Mapping
 
 async def publish(scope: Scope, container: Container, arguments: Mapping[str, Any]) -> str:
     """Push to a registry."""
-    _refuse_service("Container.publish", arguments)
-    return await scope.engine.images.publish(container, arguments["address"], **_format(arguments))
+    async with served(scope, arguments["registryService"], arguments["address"]):
+        return await scope.engine.images.publish(container, arguments["address"], **_format(arguments))
 
 
 async def export(scope: Scope, container: Container, arguments: Mapping[str, Any]) -> str:
@@ -103,11 +125,6 @@ def _format(arguments: Mapping[str, Any]) -> dict[str, Any]:
         "compression": arguments["forcedCompression"],
         "media_types": arguments["mediaTypes"],
     }
-
-
-def _refuse_service(field: str, arguments: Mapping[str, Any]) -> None:
-    if arguments["registryService"] is not None:
-        raise Unsupported(f"{field}(registryService:)")
 
 
 _VARIANTS: Final = {"platformVariants": "Container"}
