@@ -299,29 +299,27 @@ def _entry_from_bytes(data: bytes) -> Entry | None:
 
 def _copy_verified(source: Path, target: Path, digest: Digest, *, durable: bool = False) -> bool:
     """Copy a file if its content has the digest; else leave nothing and say False."""
-    try:
-        reader = open(source, "rb")
-    except FileNotFoundError:  # another run may put it back at any moment: only now counts
-        return False
-    with reader:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-        seen = hashlib.sha256()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    seen = hashlib.sha256()
+    with contextlib.ExitStack() as files:
         try:
-            with open(draft, "xb") as writer:
-                while piece := reader.read(COPY_BYTES):
-                    seen.update(piece)
-                    writer.write(piece)
-                writer.flush()
-                if durable:
-                    os.fsync(writer.fileno())
-            good = f"sha256:{seen.hexdigest()}" == digest
-            if good:
-                draft.replace(target)
-                if durable:
-                    sync_folder(target.parent)
-        finally:
-            draft.unlink(missing_ok=True)
+            reader = files.enter_context(open(source, "rb"))
+        except FileNotFoundError:  # another run may put it back at any moment: only now counts
+            return False
+        files.callback(draft.unlink, missing_ok=True)
+        with open(draft, "xb") as writer:
+            while piece := reader.read(COPY_BYTES):
+                seen.update(piece)
+                writer.write(piece)
+            writer.flush()
+            if durable:
+                os.fsync(writer.fileno())
+        good = f"sha256:{seen.hexdigest()}" == digest
+        if good:
+            draft.replace(target)
+            if durable:
+                sync_folder(target.parent)
     return good
 
 
