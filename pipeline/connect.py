@@ -91,6 +91,8 @@ def engine_settings(config: Config) -> EngineSettings:
         runner=engine.runner or "",
         offline=network.offline,
         image_fallback=config.images.fallback,
+        max_bytes=engine.max_bytes,
+        min_free_bytes=engine.min_free_bytes,
         mirrors=tuple((host, url) for host, urls in config.images.mirrors.items() for url in urls),
         network=network_settings(config),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from pipeline.report.words import size
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from pipeline.engine.store.prune import Pruned
 
 
 @click.group()
@@ -48,17 +51,31 @@ def status(as_json: bool, directory: str | None) -> None:
     write(f"kind    {told['kind']}{' at ' + told['address'] if told['address'] else ''}")
     write(f"store   {told['store']}{'' if told['usage'] is not None else ' (not made yet)'}")
     write(f"at work {', '.join(f'process {pid}' for pid in told['processes']) or 'no engine'}")
+    if told["limits"]:
+        limits = told["limits"]
+        bound = f"at most {size(limits['max_bytes'])}, {size(limits['min_free_bytes'])} of its disk free"
+        write(f"limits  {bound} ({size(limits['free_bytes'])} are)")
     if told["usage"]:
         rows = [[one["kind"], str(one["count"]), size(one["size_bytes"])] for one in told["usage"]]
+        rows.append(["all", "", size(sum(one["size_bytes"] for one in told["usage"]))])
         write(table(rows, header=["HOLDS", "COUNT", "SIZE"]))
 
 
 def status_of(config: Config, store: Path) -> dict[str, Any]:
-    """The engine's status as JSON; `usage` is null while there is no store. Makes no store."""
-    usage = None
+    """The engine's status as JSON; `usage` and `limits` are null while there is no store. Makes no store."""
+    usage = limits = None
     if (store / "engine.db").is_file():
         from pipeline.engine.store.store import Store
+        from pipeline.engine.store.usage import limits_of
 
+        bound = limits_of(
+            store, max_bytes=config.engine.max_bytes, min_free_bytes=config.engine.min_free_bytes
+        )
+        limits = {
+            "max_bytes": bound.max_bytes,
+            "min_free_bytes": bound.min_free_bytes,
+            "free_bytes": shutil.disk_usage(store).free,
+        }
         opened = Store.open(store)
         try:
             usage = [
@@ -71,6 +88,7 @@ def status_of(config: Config, store: Path) -> dict[str, Any]:
         "address": config.engine.address,
         "store": str(store),
         "processes": [pid for pid in find_engines(store) if pid != os.getpid()],
+        "limits": limits,
         "usage": usage,
     }
 
@@ -79,31 +97,52 @@ def status_of(config: Config, store: Path) -> dict[str, Any]:
 @click.option(
     "--max-size", callback=size_value, metavar="SIZE", help="Keep so much; without it, the configured bound."
 )
+@click.option(
+    "--free", "min_free", callback=size_value, metavar="SIZE", help="Leave so much free on the store's disk."
+)
 @click.option("--all", "everything", is_flag=True, help="Keep nothing but what engines at work use.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @json_option
 @directory_option
-def prune(max_size: int | None, everything: bool, as_json: bool, directory: str | None) -> None:
+def prune(
+    max_size: int | None,
+    min_free: int | None,
+    everything: bool,
+    dry_run: bool,
+    as_json: bool,
+    directory: str | None,
+) -> None:
     """Remove what was not used for longest until the store fits."""
-    from pipeline.engine.store.store import Store
-
     config = _config(directory)
-    limit = 0 if everything else max_size if max_size is not None else config.engine.max_bytes
-    if limit is None:
-        raise click.UsageError(
-            "say how much to keep: --max-size SIZE, --all, or engine.max_bytes in the configuration"
-        )
     store = _store_path(config)
-    freed = 0
+    told = {"dry_run": dry_run, "freed_bytes": 0, "snapshots": 0, "blobs": 0, "volumes": 0}
     if (store / "engine.db").is_file():
-        opened = Store.open(store)
-        try:
-            freed = opened.prune(max_bytes=limit).size_bytes
-        finally:
-            opened.close()
+        max_bytes = 0 if everything else max_size if max_size is not None else config.engine.max_bytes
+        min_free = min_free if min_free is not None else config.engine.min_free_bytes
+        gone = _prune(store, max_bytes=max_bytes, min_free_bytes=min_free, dry_run=dry_run)
+        told |= {
+            "freed_bytes": gone.size_bytes,
+            "snapshots": len(gone.snapshots),
+            "blobs": len(gone.blobs),
+            "volumes": len(gone.volumes),
+        }
     if as_json:
-        write_json({"freed_bytes": freed})
-    else:
-        write(f"freed {size(freed)}")
+        write_json(told)
+        return
+    counts = f"{told['snapshots']} snapshots, {told['blobs']} blobs, {told['volumes']} cache volumes"
+    write(f"{'would free' if dry_run else 'freed'} {size(told['freed_bytes'])}: {counts}")
+
+
+def _prune(store: Path, *, max_bytes: int | None, min_free_bytes: int | None, dry_run: bool) -> Pruned:
+    from pipeline.engine.store.store import Store
+    from pipeline.engine.store.usage import limits_of
+
+    limits = limits_of(store, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
+    opened = Store.open(store)
+    try:
+        return opened.prune(max_bytes=limits.max_bytes, min_free_bytes=limits.min_free_bytes, dry_run=dry_run)
+    finally:
+        opened.close()
 
 
 @command.command()

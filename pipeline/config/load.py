@@ -31,6 +31,7 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, Literal["text", "whole", "truth"]]]] 
     "PIPELINE_ENGINE": ("engine.kind", "text"),  # also "dagger=ADDRESS"
     "PIPELINE_RUNNER": ("engine.runner", "text"),
     "PIPELINE_STORE": ("engine.store", "text"),
+    "PIPELINE_STORE_MAX_BYTES": ("engine.max_bytes", "text"),
     "PIPELINE_OFFLINE": ("network.offline", "truth"),
     "PIPELINE_CA_BUNDLE": ("network.ca_bundle", "text"),
     "PIPELINE_REGISTRY": ("registry.address", "text"),

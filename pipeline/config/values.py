@@ -52,7 +52,8 @@ class EngineSettings:
     address: str | None = None  # of a Dagger engine; None: the session in the environment
     runner: Literal["launcher", "runc"] | None = None  # None: the first that works
     store: str | None = None  # folder of the embedded engine's state; None: the usual place
-    max_bytes: Size | None = None  # of that store; None: no bound but the disk
+    max_bytes: Size | None = None  # of that store; None: 50 GiB, at most 60 % of the disk
+    min_free_bytes: Size | None = None  # of the store's disk; None: 5 % of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

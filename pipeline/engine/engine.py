@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ from pipeline.engine.solve import Solver, exec_inputs
 from pipeline.engine.sources.host import HostDirectories
 from pipeline.engine.sources.secrets import Secrets
 from pipeline.engine.store import Store, StoreUnusable
+from pipeline.engine.store.usage import limits_of
 from pipeline.engine.threads import in_thread, settled
 from pipeline.engine.treehash import content_digest, digest_entries, entry_of
 
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 FLUSH_EVERY_S = 5.0
+LIMIT_EVERY = 6  # flushes
 
 
 def _silent(_event: EngineEvent) -> None:
@@ -130,8 +133,8 @@ class Engine:
             stack.push_async_callback(engine.images.close)
             stack.push_async_callback(engine.services.close)
             stack.push_async_callback(engine.solver.close)
-            flusher = asyncio.ensure_future(engine._flush_often())
-            stack.push_async_callback(_stop, flusher)
+            flusher = asyncio.ensure_future(engine._look_after_store())
+            stack.push_async_callback(engine._leave_store, flusher)
             yield engine
 
     @functools.cached_property
@@ -153,8 +156,17 @@ class Engine:
         """Names for files of the host that are not whole yet."""
         return PartFiles(folder=self.store.root / "exports")
 
-    async def _flush_often(self) -> None:
+    async def _leave_store(self, flusher: asyncio.Task[None]) -> None:
+        """End the task that looks after the store, and prune: a short run is over before that task does."""
+        await _stop(flusher)
+        try:
+            await in_thread(self.limit_store)
+        except (StoreUnusable, OSError) as error:
+            self.notice(f"the store was not pruned: {error}")
+
+    async def _look_after_store(self) -> None:
         """Make finished work durable from time to time; what is in between is lost only with the machine.
+        Now and then keep the store within its limits.
 
         First it removes what a killed engine left of its exports.
         """
@@ -165,13 +177,30 @@ class Engine:
                 f"cannot remove `{error.filename}`, left by an engine that was killed: {error.strerror}"
             )
         told = ""
-        while True:
+        for count in itertools.count():
             await asyncio.sleep(FLUSH_EVERY_S)
             try:
                 await in_thread(self.store.flush)
-            except StoreUnusable as error:
+                if count % LIMIT_EVERY == 0:
+                    await in_thread(self.limit_store)
+            except (StoreUnusable, OSError) as error:
                 if str(error) != told:
                     self.notice(told := str(error))
+
+    def limit_store(self) -> None:
+        """Remove what was not used for longest, when the store is larger or its disk fuller than it may be.
+
+        What this engine or another living one has used stays.
+
+        Raises:
+            StoreUnusable: The index cannot be used.
+            OSError: Something cannot be removed.
+        """
+        settings = self.settings
+        limits = limits_of(
+            self.store.root, max_bytes=settings.max_bytes, min_free_bytes=settings.min_free_bytes
+        )
+        self.store.keep_within(limits)
 
     def notice(self, text: str) -> None:
         """Tell the observer one sentence."""

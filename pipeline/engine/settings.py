@@ -50,6 +50,8 @@ class EngineSettings:
     mirrors: tuple[tuple[str, str], ...] = ()  # registry host, address to use instead
     plain_http: tuple[str, ...] = ()  # registry hosts to speak http to, beside loopback
     max_execs: int = 0  # 0 = four per CPU
+    max_bytes: int | None = None  # of the store; None: as its disk allows (`store.usage.limits_of`)
+    min_free_bytes: int | None = None  # of the store's disk; None: as there
     network: NetworkSettings = NetworkSettings()
 
     def store_path(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,8 @@ _DEFAULT_BYTES: Final = 50 * 1024**3
 _DEFAULT_SHARE: Final = 0.60
 _DEFAULT_FREE_SHARE: Final = 0.05
 _AGAIN_BYTES: Final = 0.10  # pruning goes so much further than the limit, or it would begin again at once
+
+_MEASURE_EVERY_S: Final = 600
 
 _SNAPSHOTS: Final = "SELECT kind, count(*), sum(size_bytes) FROM snapshots GROUP BY kind"
 _BLOBS: Final = """
@@ -57,18 +60,31 @@ def limits_of(root: Path, *, max_bytes: int | None = None, min_free_bytes: int |
 
 
 def find_breach(root: Path, database: Database, limits: Limits) -> Limits | None:
-    """Return what to prune to when a limit is broken; None while all is well, which costs next to nothing
-    on a file system that is not full of other things.
+    """Return what to prune to when a limit is broken; None while all is well.
+
+    The free space is looked at in each call. The store is measured, which walks cache volumes, only when
+    no engine did so in the last ten minutes, and the whole file system holds more than the store may.
     """
     disk = shutil.disk_usage(root)
-    is_short = disk.free < limits.min_free_bytes
-    is_over = disk.used > limits.max_bytes and used_bytes(root, database) > limits.max_bytes
-    if not is_short and not is_over:
+    is_over = (
+        disk.used > limits.max_bytes and _is_time(database) and used_bytes(root, database) > limits.max_bytes
+    )
+    if disk.free >= limits.min_free_bytes and not is_over:
         return None
     return Limits(
         max_bytes=int(limits.max_bytes * (1 - _AGAIN_BYTES)),
         min_free_bytes=int(limits.min_free_bytes * (1 + _AGAIN_BYTES)),
     )
+
+
+def _is_time(database: Database) -> bool:
+    """Is it time to measure? If so, the other engines need not for a while."""
+    now = int(time.time())
+    row = database.row("SELECT value FROM counters WHERE name = 'measured'")
+    if row is not None and abs(now - row[0]) < _MEASURE_EVERY_S:
+        return False
+    database.write("INSERT OR REPLACE INTO counters (name, value) VALUES ('measured', ?)", (now,))
+    return True
 
 
 def used_bytes(root: Path, database: Database) -> int:
