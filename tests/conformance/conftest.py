@@ -277,6 +277,17 @@ def busybox(dag: dagger.Client, rootfs: Path) -> dagger.Container:
     return dag.container().with_rootfs(root).with_env_variable("PATH", "/bin")
 
 
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a registry on this machine that lets everybody in."""
+    from tests.engine.oci.servers import real_registry
+
+    if shutil.which("docker-registry") is None:
+        pytest.skip("docker-registry is not installed")
+    with real_registry(tmp_path_factory.mktemp("registry") / "r") as running:
+        yield running.address
+
+
 @pytest.fixture
 def unique() -> str:
     """A text no other test uses, so that nothing is found in the cache."""

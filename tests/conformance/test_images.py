@@ -39,15 +39,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
 
-@pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a registry on this machine that lets everybody in."""
-    if shutil.which("docker-registry") is None:
-        pytest.skip("docker-registry is not installed")
-    with real_registry(tmp_path_factory.mktemp("registry") / "r") as running:
-        yield running.address
-
-
 def skopeo(*words: str | Path) -> Any:
     """Return what skopeo tells as JSON."""
     done = subprocess.run(["skopeo", *words], check=True, capture_output=True, text=True)
@@ -425,7 +416,9 @@ STAND_IN = r"""#!/bin/sh
 # A container engine's command line, as far as images go, kept in an OCI layout.
 set -e
 case $1 in
-    load) tar -xOf "$3" manifest.json > "$IMAGES.json"; exec skopeo copy -q "docker-archive:$3" "oci:$IMAGES:loaded" ;;
+    load)
+        tar -xOf "$3" manifest.json > "$IMAGES.json"
+        exec skopeo copy -q "docker-archive:$3" "oci:$IMAGES:loaded" ;;
     save) exec skopeo copy -q "oci:$IMAGES:$4" "docker-archive:$3:$4:latest" ;;
 esac
 """
