@@ -116,11 +116,15 @@ def smart_http(
     sent: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_GET(self) -> None:
             sent.append(self.headers["Authorization"])
             if authorization and self.headers["Authorization"] != authorization:
+                self.rfile.read(int(self.headers["Content-Length"] or 0))
                 self.send_response(401)
                 self.send_header("WWW-Authenticate", 'Basic realm="git"')
+                self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
             path, _, query = self.path.partition("?")
@@ -141,6 +145,8 @@ def smart_http(
             self.send_response(int(headers.pop("Status", "200").split()[0]))
             for name, value in headers.items():
                 self.send_header(name, value)
+            if "Content-Length" not in headers:
+                self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
 

@@ -511,11 +511,15 @@ async def test_exporting_changes(dag: dagger.Client, tmp_path: Path) -> None:
     """An export of changes writes what was added, and removes what was removed."""
     for name in ("gone", "mine"):
         (tmp_path / name).write_text("")
-    changes = tree(dag, "new").changes(tree(dag, "gone"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "f").write_text("")
+    (tmp_path / "link").symlink_to("elsewhere")
+    changes = tree(dag, "new").changes(tree(dag, "gone", "link/f", "absent/f"))
 
     await changes.export(str(tmp_path))
 
-    assert sorted(os.listdir(tmp_path)) == ["mine", "new"]
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "mine", "new"]
+    assert os.listdir(tmp_path / "elsewhere") == ["f"]
 
 
 async def test_merging_changesets(dag: dagger.Client) -> None:

@@ -29,7 +29,18 @@ from pipeline.engine.sources.gitrefs import (
     version_key,
 )
 from tests.engine.sources_helpers import listing, open_store, tree
-from tests.gitservers import ENV, commit, daemon, git, smart_http
+from tests.gitservers import (
+    ENV,
+    commit,
+    daemon,
+    git,
+    new_certificate,
+    new_key,
+    new_repository,
+    smart_http,
+    ssh_agent,
+    ssh_server,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -394,6 +405,92 @@ class TestRemote:
 
         assert over_git.refs == over_http.refs
         assert over_http.url == named
+
+
+@pytest.mark.anyio
+@pytest.mark.root
+class TestSecure:
+    """Over HTTPS and SSH, by every way to write an address."""
+
+    async def test_an_address_without_a_scheme_is_https(
+        self, store: Store, base: Path, tmp_path: Path
+    ) -> None:
+        certificate = new_certificate(tmp_path)
+        environ = ENV | {"GIT_SSL_CAINFO": os.fspath(tmp_path / "cert.pem")}
+
+        with smart_http(base, certificate=certificate) as (address, _):
+            repository = await GitSources(store, environ=environ).open(
+                f"{address.removeprefix('https://')}/repo"
+            )
+
+        assert repository.url == f"{address}/repo"
+        assert repository.refs.branches() == ["main", "side"]
+
+    async def test_an_address_without_a_scheme_is_ssh_where_https_refuses(
+        self, store: Store, base: Path, tmp_path: Path
+    ) -> None:
+        certificate = new_certificate(tmp_path)
+        with ssh_server(tmp_path) as server, smart_http(base, "no", certificate=certificate) as (address, _):
+            login = f"-p {server.port} -l {server.user} -i {server.key} -o BatchMode=yes"
+            trust = f"-o UserKnownHostsFile={tmp_path / 'known'} -o StrictHostKeyChecking=accept-new"
+            # Git adds its own port and user; the first one named counts.
+            environ = ENV | {
+                "GIT_SSL_CAINFO": os.fspath(tmp_path / "cert.pem"),
+                "GIT_SSH_COMMAND": f"ssh {login} {trust} -o User={server.user}",
+            }
+            place = address.removeprefix("https://")
+            sources = GitSources(store, environ=environ)
+            repository = await sources.open(f"{place}{base}/repo")
+            content = await sources.tree(repository, repository.refs.head(), discard_git_dir=True)
+
+        assert repository.url == f"ssh://git@{place}{base}/repo"
+        assert listing(store, content) == {"a": "3"}
+
+    @pytest.mark.parametrize(
+        "form", ["{user}@127.0.0.1:{path}", "127.0.0.1:{path}", "ssh://{user}@127.0.0.1{path}"]
+    )
+    async def test_the_forms_of_ssh_addresses(
+        self, store: Store, base: Path, tmp_path: Path, form: str
+    ) -> None:
+        with ssh_server(tmp_path) as server:
+            login = f"-p {server.port} -i {server.key} -o BatchMode=yes -o StrictHostKeyChecking=accept-new"
+            environ = ENV | {
+                "GIT_SSH_COMMAND": f"ssh {login} -o UserKnownHostsFile={tmp_path / 'known'}",
+                "USER": server.user,
+            }
+            url = form.format(user=server.user, path=base / "repo")
+            repository = await GitSources(store, environ=environ).open(url)
+
+        assert repository.url == url
+        assert repository.refs.branches() == ["main", "side"]
+
+    async def test_a_host_whose_key_is_another_is_not_spoken_to(
+        self, session: Callable[[], GitSources], base: Path, tmp_path: Path
+    ) -> None:
+        with ssh_server(tmp_path) as server, ssh_agent(tmp_path, server.key) as agent:
+            new_key(tmp_path / "other")
+            key = " ".join((tmp_path / "other.pub").read_text().split()[:2])
+            auth = GitAuth(ssh_socket=os.fspath(agent), known_hosts=f"[127.0.0.1]:{server.port} {key}")
+            with pytest.raises(GitFailed) as caught:
+                await session().open(f"{server.address}{base}/repo", auth)
+
+        assert str(caught.value).startswith("git error: exit status 128")
+        assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in caught.value.log
+
+    async def test_a_submodule_of_the_same_server_is_fetched_with_the_same_credentials(
+        self, session: Callable[[], GitSources], store: Store, base: Path
+    ) -> None:
+        auth = GitAuth(token="let me in")
+        new_repository(base / "outer")
+        git(base / "outer", "-c", "protocol.file.allow=always", "submodule", "add", "-q", "../repo", "inner")
+        commit(base / "outer", o="outer")
+
+        with smart_http(base, auth.authorization) as (address, _):
+            sources = session()
+            repository = await sources.open(f"{address}/outer", auth)
+            content = await sources.tree(repository, repository.refs.head(), discard_git_dir=True)
+
+        assert listing(store, content)["inner/a"] == "3"
 
 
 @pytest.mark.anyio

@@ -72,7 +72,14 @@ async def export(scope: Scope, value: Changeset, arguments: Mapping[str, Any]) -
 
 def _remove_all(target: Path, paths: Sequence[str]) -> None:
     for path in paths:
-        _remove(os.path.join(target, path.rstrip("/")))
+        *above, name = path.rstrip("/").split("/")
+        here = os.fspath(target)
+        for folder in above:
+            here = f"{here}/{folder}"
+            if os.path.islink(here):  # what is there is not of the target
+                break
+        else:
+            _remove(f"{here}/{name}")
 
 
 def _remove(path: str) -> None:
