@@ -20,6 +20,7 @@ from pipeline.engine.direct import apply_to_draft
 from pipeline.engine.events import ExecEvent, current_span
 from pipeline.engine.rootpath import resolve
 from pipeline.engine.store import StoredResult
+from pipeline.engine.store.values import told_when_full
 from pipeline.engine.threads import in_thread, settled
 from pipeline.errors import EngineError
 
@@ -204,7 +205,8 @@ class Solver:
         def work() -> Snapshot:
             draft = snapshots.prepare(base)
             try:
-                fill(draft)
+                with told_when_full(self.store.root):
+                    fill(draft)
                 return snapshots.commit(draft, identity=identity)
             except BaseException:
                 snapshots.discard(draft)

@@ -18,6 +18,7 @@ from pipeline.engine import ops
 from pipeline.engine.patterns import clean
 from pipeline.engine.sources.importing import ImportFailed, TreeImport
 from pipeline.engine.sources.statcache import StatCache, fingerprint, see
+from pipeline.engine.store.values import told_when_full
 from pipeline.engine.walk import WalkEntry, walk
 from pipeline.errors import EngineError
 
@@ -126,7 +127,9 @@ class HostDirectories:
             known = place.find_unchanged(mark)
             if known is not None and self._store.index.find_content(known) is not None:
                 return known
-            imported = TreeImport(self._store, root, place.load()).run(found)
+            with told_when_full(self._store.root):
+                imported = TreeImport(self._store, root, place.load()).run(found)
+                place.save(mark, imported, began_ns=began_ns)
         except ImportFailed as error:
             raise HostPathFailed(path, f"{error.path}: {error.reason}") from error
         except OSError as error:
@@ -134,7 +137,6 @@ class HostDirectories:
             raise HostPathFailed(
                 path, f"{os.fsdecode(where)}: {(error.strerror or str(error)).lower()}"
             ) from error
-        place.save(mark, imported, began_ns=began_ns)
         return imported.content
 
 

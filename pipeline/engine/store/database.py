@@ -83,10 +83,13 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                # A commit that failed, such as on a full disk, leaves the transaction open, and with it
+                # the lock that all engines wait for; some failures have ended it already.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def write(self, query: str, values: Sequence[object] = ()) -> int:
         """Carry out one statement in a transaction of its own; return how many rows it changed."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine.store.layers import copy_attributes, flatten, is_changed, measure, remove_tree
-from pipeline.engine.store.values import Draft, Snapshot, SnapshotNotFound, using_disk
+from pipeline.engine.store.values import Draft, Snapshot, SnapshotNotFound, told_when_full, using_disk
 from pipeline.engine.treehash import digest_entries
 
 if TYPE_CHECKING:
@@ -161,14 +161,16 @@ class Snapshots:
 
         Raises:
             MountFailed: The overlay cannot be mounted.
+            StoreUnusable: The disk is full; also when the caller's writes find it so.
         """
-        if draft.parent.id == _EMPTY_ID:
-            yield draft.upper
-            return
-        remove_tree(draft.work)
-        draft.work.mkdir()
-        with self._views.writing(self.lowers(draft.parent), draft.upper, draft.work) as path:
-            yield path
+        with told_when_full(self._root):
+            if draft.parent.id == _EMPTY_ID:
+                yield draft.upper
+                return
+            remove_tree(draft.work)
+            draft.work.mkdir()
+            with self._views.writing(self.lowers(draft.parent), draft.upper, draft.work) as path:
+                yield path
 
     def forget(self, numbers: list[int]) -> None:
         """Drop what is remembered of snapshots that were removed, and their views."""

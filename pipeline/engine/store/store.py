@@ -127,12 +127,18 @@ class Store:
         return pruned
 
     def close(self) -> None:
-        """Flush, unmount the views and leave."""
+        """Flush, unmount the views and leave, which succeeds on a full disk as well.
+
+        Raises:
+            StoreUnusable: It could not be flushed; the store is closed all the same.
+        """
         self._views.close()
-        self.flush()
-        self._database.close()
-        with owners.guard(self.root):
-            self._owner.leave()
+        try:
+            self.flush()
+        finally:
+            self._database.close()
+            with owners.guard(self.root):
+                self._owner.leave()
 
 
 def _next_number(database: Database) -> int:

@@ -44,6 +44,22 @@ def using_disk(root: Path) -> Iterator[None]:
         raise StoreUnusable(root, (error.strerror or str(error)).lower(), hint=hint) from error
 
 
+@contextmanager
+def told_when_full(root: Path) -> Iterator[None]:
+    """Turn a full disk into the error that says what to do; other errors pass as they are.
+
+    Raises:
+        StoreUnusable: The disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        with using_disk(root):
+            raise
+
+
 class BlobNotFound(EngineError):
     """A blob is not in the store."""
 
