@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from pipeline.engine.mounts import bind, unmount
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 Kind = Literal["ADDED", "MODIFIED", "REMOVED", "RENAMED"]
 _KINDS: Final[dict[str, Kind]] = {
@@ -48,7 +49,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileChange:
-    """What happened to one file; `old_path` is where a renamed one was."""
+    """What happened to a file, or a directory whose path ends in a slash; `old_path` is of a renamed file."""
 
     path: str
     kind: Kind
@@ -101,45 +102,118 @@ def _listing(directory: str) -> dict[str, os.stat_result]:
 def _is_same(before: str, was: os.stat_result, after: str, now: os.stat_result) -> bool:
     if stat.S_IFMT(was.st_mode) != stat.S_IFMT(now.st_mode):
         return False
+    if _stamp(was) == _stamp(now):
+        return True  # one file of a shared layer, seen through two views
     if stat.S_ISLNK(was.st_mode):
         return os.readlink(before) == os.readlink(after)
     if not stat.S_ISREG(was.st_mode):
         return True
+    if (was.st_mode ^ now.st_mode) & 0o100 or was.st_size != now.st_size:
+        return False
     import filecmp
 
-    return (was.st_mode ^ now.st_mode) & 0o100 == 0 and filecmp.cmp(before, after, shallow=False)
+    return filecmp.cmp(before, after, shallow=False)
+
+
+def _stamp(info: os.stat_result) -> tuple[int, ...]:
+    return info.st_ino, info.st_mode, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
 def _holds_files(directory: str) -> bool:
     return any(files for _, _, files in os.walk(directory))
 
 
+# ---- the changed files alone -----------------------------------------------------------------
+
+
+def removed_files(changes: Changes, before: str) -> Iterator[str]:
+    """Yield all files and links that were removed, those below removed directories too."""
+    for path in changes.removed:
+        if not path.endswith("/"):
+            yield path
+            continue
+        for folder, names, files in os.walk(f"{before}/{path.rstrip('/')}"):
+            inner = os.path.relpath(folder, before)
+            links = (name for name in names if os.path.islink(f"{folder}/{name}"))
+            yield from (f"{inner}/{name}" for name in (*links, *files))
+
+
+def changed_files(changes: Changes, before: str) -> frozenset[str]:
+    """Return all files and links that were added, changed or removed."""
+    there = (path for path in (*changes.added, *changes.modified) if not path.endswith("/"))
+    return frozenset((*there, *removed_files(changes, before)))
+
+
+def is_known_to_git(path: str) -> bool:
+    """Say whether a path is a file or a link."""
+    try:
+        mode = os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
+
+
+def copy_for_git(source: str, target: str) -> None:
+    """Copy what git would see of a file or a link, if there is one."""
+    if not is_known_to_git(source):
+        return
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    shutil.copyfile(source, target, follow_symlinks=False)
+    if not os.path.islink(target):
+        os.chmod(target, 0o755 if os.lstat(source).st_mode & 0o100 else 0o644)
+
+
+# ---- what git says ---------------------------------------------------------------------------
+
+
 def file_changes(before: Path, after: Path) -> list[FileChange]:
-    """Return what happened to each file, renames found, with the lines that came and went.
+    """Return what happened to each file and directory, with the lines that came and went.
+
+    Files that were renamed are found; directories have no lines.
 
     Raises:
         DiffFailed: Git is missing, or fails.
     """
-    raw = _diff(before, after, "--raw", "-z").split("\0")
+    found = find_changes(before, after)
+    with _differ(before, after, found) as diff:
+        files = list(_changes_of_files(diff))
+    added = [path for path in found.added if path.endswith("/")]
+    gone = [path for path in found.removed if path.endswith("/")]
+    removed = [below for path in gone for below in _directories(os.fspath(before), path)]
+    directories = [_directory_change(path, "ADDED") for path in added]
+    directories += [_directory_change(path, "REMOVED") for path in removed]
+    return sorted([*files, *directories], key=lambda change: change.path)
+
+
+def _directory_change(path: str, kind: Kind) -> FileChange:
+    return FileChange(path=path, kind=kind, added_lines=0, removed_lines=0)
+
+
+def _directories(root: str, path: str) -> Iterator[str]:
+    """Yield a directory and all below it, with slashes."""
+    for folder, _, _ in os.walk(f"{root}/{path.rstrip('/')}"):
+        yield os.path.relpath(folder, root) + "/"
+
+
+def _changes_of_files(diff: Callable[..., str]) -> Iterator[FileChange]:
     kinds: dict[str, tuple[Kind, str]] = {}
-    fields = iter(raw)
+    fields = iter(diff("--raw", "-z").split("\0"))
     for field in fields:
         if field.startswith(":"):
             letter = field.split(" ")[-1][:1]
             old = _bare(next(fields))
             path = _bare(next(fields)) if letter in "RC" else old
             kinds[path] = (_KINDS.get(letter, "MODIFIED"), old if letter == "R" else "")
-    return [
-        FileChange(
-            path=path, kind=kinds[path][0], old_path=kinds[path][1], added_lines=added, removed_lines=removed
-        )
-        for path, added, removed in _line_counts(before, after)
-        if path in kinds
-    ]
+    for path, added, removed in _line_counts(diff("--numstat", "-z")):
+        if path in kinds:
+            kind, old_path = kinds[path]
+            yield FileChange(
+                path=path, kind=kind, old_path=old_path, added_lines=added, removed_lines=removed
+            )
 
 
-def _line_counts(before: Path, after: Path) -> Iterator[tuple[str, int, int]]:
-    fields = iter(_diff(before, after, "--numstat", "-z").split("\0"))
+def _line_counts(listing: str) -> Iterator[tuple[str, int, int]]:
+    fields = iter(listing.split("\0"))
     for field in fields:
         if not field:
             continue
@@ -157,7 +231,8 @@ def patch_text(before: Path, after: Path) -> str:
     Raises:
         DiffFailed: Git is missing, or fails.
     """
-    lines = _diff(before, after, "--binary", "--patch").split("\n")
+    with _differ(before, after, find_changes(before, after)) as diff:
+        lines = diff("--binary", "--patch").split("\n")
     # Git writes the roots' names into these two lines, and refuses to apply them.
     starts = {"rename from a/": "rename from ", "rename to b/": "rename to "}
     for number, line in enumerate(lines):
@@ -167,34 +242,30 @@ def patch_text(before: Path, after: Path) -> str:
     return "\n".join(lines)
 
 
-def _diff(before: Path, after: Path, *options: str) -> str:
-    """Run git over the roots, shown as `a` and `b`."""
+@contextmanager
+def _differ(before: Path, after: Path, changes: Changes) -> Iterator[Callable[..., str]]:
+    """Lend a way to run git over the files that changed, in two directories `a` and `b`.
+
+    Copies of those files alone: git would read all there is, and not see which files are one.
+    """
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="changes-") as folder:
-        shown = Path(folder) / "a", Path(folder) / "b"
-        mounted = []
-        try:
-            for source, target in zip((before, after), shown, strict=True):
-                target.mkdir()
-                bind(source, target, read_only=True)
-                mounted.append(target)
-            done = subprocess.run(
-                [*_GIT, *options, "a", "b"],
-                cwd=folder,
-                capture_output=True,
-                check=False,
-                env={
-                    "PATH": os.environ.get("PATH", os.defpath),
-                    "GIT_CONFIG_GLOBAL": os.devnull,
-                    "LC_ALL": "C",
-                },
-            )
-        except FileNotFoundError as error:
-            raise DiffFailed("`git` is not installed") from error
-        finally:
-            for target in mounted:
-                unmount(target)
+        for root, shown in ((before, f"{folder}/a"), (after, f"{folder}/b")):
+            os.mkdir(shown)
+            for path in changed_files(changes, os.fspath(before)):
+                copy_for_git(f"{root}/{path}", f"{shown}/{path}")
+        yield lambda *options: _diff(folder, *options)
+
+
+def _diff(folder: str, *options: str) -> str:
+    env = {"PATH": os.environ.get("PATH", os.defpath), "GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            [*_GIT, *options, "a", "b"], cwd=folder, capture_output=True, check=False, env=env
+        )
+    except FileNotFoundError as error:
+        raise DiffFailed("`git` is not installed") from error
     if done.returncode not in (0, 1):
         raise DiffFailed(done.stderr.decode("utf-8", "replace").strip())
     return done.stdout.decode("utf-8", "surrogateescape")

@@ -7,7 +7,6 @@ changed and not what there is. Where a merged file is one of the pairs' own, it 
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
 import tempfile
@@ -15,13 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine.changes import Changes, find_changes
+from pipeline.engine.changes import (
+    Changes,
+    changed_files,
+    copy_for_git,
+    find_changes,
+    is_known_to_git,
+    removed_files,
+)
 from pipeline.engine.rootpath import is_directory, make_directories, remove, resolve
 from pipeline.engine.transfer import Copier
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from pipeline.engine.ops import OnConflict
 
@@ -58,17 +64,9 @@ class Side:
     changes: Changes
 
     @property
-    def files(self) -> frozenset[str]:
-        """All files and links that were added, changed or removed, those below removed directories too."""
-        found = {path for path in (*self.changes.added, *self.changes.modified) if not path.endswith("/")}
-        return frozenset(found | self.removed)
-
-    @property
     def removed(self) -> frozenset[str]:
         """All files and links that were removed."""
-        return frozenset(
-            path for removed in self.changes.removed for path in _files_below(self.before, removed)
-        )
+        return frozenset(removed_files(self.changes, self.before))
 
 
 def merge(root: str, pairs: Sequence[tuple[Path, Path]], on_conflict: OnConflict) -> None:
@@ -88,7 +86,7 @@ def merge(root: str, pairs: Sequence[tuple[Path, Path]], on_conflict: OnConflict
     ]
     if on_conflict == "FAIL_EARLY" and (reasons := find_conflicts(sides)):
         raise MergeConflict(reasons)
-    paths = sorted(set().union(*(side.files for side in sides)))
+    paths = sorted(set().union(*(changed_files(side.changes, side.before) for side in sides)))
     with tempfile.TemporaryDirectory(prefix="merge-") as folder:
         repository = _Repository(Path(folder))
         start = repository.commit_of(root, paths)
@@ -181,13 +179,7 @@ class _Repository:
         for name in os.listdir(self.work):
             remove(os.fspath(self.work / name))
         for path in paths:
-            source = f"{root}/{path}"
-            if _is_known_to_git(source):
-                target = self.work / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target, follow_symlinks=False)
-                if not target.is_symlink():
-                    target.chmod(0o755 if os.lstat(source).st_mode & 0o100 else 0o644)
+            copy_for_git(f"{root}/{path}", f"{self.work}/{path}")
         self.run("add", "--all", "--force", ".")
         parents = ("-p", parent) if parent else ()
         return self.run("commit-tree", "-m", "files", *parents, self.run("write-tree"))
@@ -275,7 +267,7 @@ def _take_over(root: str, repository: _Repository, start: str, sides: Sequence[S
 
 
 def _is_equal(merged: Path, source: str) -> bool:
-    if not _is_known_to_git(source) or merged.is_symlink() != os.path.islink(source):
+    if not is_known_to_git(source) or merged.is_symlink() != os.path.islink(source):
         return False
     if merged.is_symlink():
         return os.readlink(merged) == os.readlink(source)
@@ -298,20 +290,3 @@ def _keep_directories(root: str, sides: Sequence[Side]) -> None:
             target = resolve(root, path, follow_last=False)
             if is_directory(target) and not any(files for _, _, files in os.walk(target)):
                 remove(target)
-
-
-def _files_below(root: str, path: str) -> Iterator[str]:
-    if not path.endswith("/"):
-        yield path
-        return
-    for folder, names, files in os.walk(f"{root}/{path.rstrip('/')}"):
-        inner = os.path.relpath(folder, root)
-        yield from (f"{inner}/{name}" for name in (*names, *files) if not is_directory(f"{folder}/{name}"))
-
-
-def _is_known_to_git(path: str) -> bool:
-    try:
-        mode = os.lstat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)

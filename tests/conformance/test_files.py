@@ -465,6 +465,22 @@ async def test_statistics_of_changes(dag: dagger.Client) -> None:
     assert (await renamed.added_lines(), await renamed.removed_lines()) == (1, 0)
 
 
+async def test_directories_in_the_statistics_of_changes(dag: dagger.Client) -> None:
+    """107. Directories that came or went are told too, each with all that is below."""
+    before, after = tree(dag, "gone/deep/f"), tree(dag, "made/f").with_new_directory("empty")
+
+    stats = await after.changes(before).diff_stats()
+
+    assert [(await s.path(), (await s.kind()).value, await s.added_lines()) for s in stats] == [
+        ("empty/", "ADDED", 0),
+        ("gone/", "REMOVED", 0),
+        ("gone/deep/", "REMOVED", 0),
+        ("gone/deep/f", "REMOVED", 0),
+        ("made/", "ADDED", 0),
+        ("made/f", "ADDED", 1),
+    ]
+
+
 def git_apply(folder: Path, patch: str) -> None:
     """Apply a patch with git alone."""
     subprocess.run(["git", "apply", "-"], cwd=folder, input=patch, text=True, check=True)
