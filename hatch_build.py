@@ -21,6 +21,8 @@ _FLAGS: Final = (
     "-std=c11",
     "-Wall",
     "-Wextra",
+    "-Wformat=2",
+    "-Wshadow",
     "-fstack-protector-strong",
     "-D_FORTIFY_SOURCE=2",
 )

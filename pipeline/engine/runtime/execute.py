@@ -6,12 +6,12 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.engine.events import ExecEvent, current_span
 from pipeline.engine.runtime.assemble import assembled
 from pipeline.engine.runtime.capture import Capture
+from pipeline.engine.runtime.cgroups import in_leaf
 from pipeline.engine.runtime.errors import ExecFailed, RedirectFailed
 from pipeline.engine.runtime.surroundings import Surroundings
 from pipeline.engine.runtime.users import UnknownUser
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["ExecOutcome", "Expect", "Surroundings", "execute", "is_accepted", "open_stdin"]
 
 Expect = Literal["SUCCESS", "FAILURE", "ANY"]
-
-_VMSTAT: Final = Path("/proc/vmstat")
-_KILLED: Final = 137
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,21 +102,21 @@ async def _run(
             capture.stderr.copy_to = running.redirect_stderr
 
         redirects = bool(exec_.redirect_stdout or exec_.redirect_stderr)
-        killed_before = _count_memory_kills()
         teller.started()
-        code = await capture.while_running(
-            runner.run(
-                parts.spec,
-                stdin=stdin,
-                stdout=capture.stdout.write_end,
-                stderr=capture.stderr.write_end,
-                started=started if redirects else None,
+        with in_leaf(runner.cgroups, parts.spec) as (spec, leaf):
+            code = await capture.while_running(
+                runner.run(
+                    spec,
+                    stdin=stdin,
+                    stdout=capture.stdout.write_end,
+                    stderr=capture.stderr.write_end,
+                    started=started if redirects else None,
+                )
             )
-        )
+            out_of_memory = leaf is not None and leaf.ran_out_of_memory()
         parts.tidy()
         teller.finished(code)
         if not is_accepted(exec_.expect, code):
-            out_of_memory = code == _KILLED and _count_memory_kills() > killed_before
             raise ExecFailed(
                 exec_.argv,
                 code,
@@ -195,11 +192,3 @@ class _Teller:
 
 def _labelled(exec_: ops.Exec, text: str) -> str:
     return f"{exec_.label}: {text}" if exec_.label else text
-
-
-def _count_memory_kills() -> int:
-    """Return how many processes the kernel has killed for want of memory; 0 if it does not tell."""
-    for line in _VMSTAT.read_bytes().splitlines():
-        if line.startswith(b"oom_kill "):
-            return int(line.split()[1])
-    return 0

@@ -40,7 +40,6 @@
  * AUDIT_WRITE SETFCAP */
 static const int kept_capabilities[] = {0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31};
 
-
 /* ---- privileges -------------------------------------------------------------------------------- */
 
 static void drop_privileges(const struct spec *spec) {
@@ -54,12 +53,16 @@ static void drop_privileges(const struct spec *spec) {
         if (insecure && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 0) kept &= ~(1ull << cap);
     }
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) fail('E', errno, "clear ambient capabilities");
+    /* With other bits than none, a change of user would keep capabilities. */
+    if (prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) != 0 && prctl(PR_SET_SECUREBITS, 0, 0, 0, 0) != 0)
+        fail('E', errno, "reset the secure bits");
     if (setgroups(spec->group_count, spec->groups) != 0) fail('E', errno, "set groups");
     if (setresgid(spec->gid, spec->gid, spec->gid) != 0) fail('E', errno, "become group %u", spec->gid);
     /* Before the privilege to do so is gone; the calls below are ones that the filter allows. */
     if (!insecure && install_filter() != 0) fail('E', errno, "install the system call filter");
     if (setresuid(spec->uid, spec->uid, spec->uid) != 0) fail('E', errno, "become user %u", spec->uid);
-    if (spec->uid != 0) return; /* the kernel has taken every capability */
+    /* Inheritable ones too, which a change of user keeps: a file's could add to them beyond the bounding set. */
+    if (spec->uid != 0) kept = 0;
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct data[2];
     if (syscall(SYS_capget, &header, data) != 0) fail('E', errno, "read capabilities");
@@ -216,9 +219,31 @@ static bool tie_to_parent(int lifeline) {
     return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && poll(&end, 1, 0) == 0;
 }
 
+/* Open while the host's file systems are in sight. */
+static void open_cgroups(struct spec *spec) {
+    char path[PATH_MAX];
+    for (uint32_t i = 0; i < spec->cgroup_count; i++) {
+        int size = snprintf(path, sizeof path, "%s/cgroup.procs", spec->cgroups[i]);
+        int fd = size < (int)sizeof path ? open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+        if (fd < 0) fail('E', errno, "open control group `%s`", spec->cgroups[i]);
+        spec->cgroup_fds[i] = fd;
+    }
+}
+
+/* The container's first process moves itself, before it starts anything: no other ever was outside. */
+static void enter_cgroups(const struct spec *spec) {
+    for (uint32_t i = 0; i < spec->cgroup_count; i++) {
+        if (write(spec->cgroup_fds[i], "0", 1) != 1) fail('E', errno, "enter control group `%s`", spec->cgroups[i]);
+        close(spec->cgroup_fds[i]);
+    }
+}
+
 static _Noreturn void be_container(struct spec *spec, int netns, int lifeline) {
     bool joins = spec->flags & F_JOIN;
     if (!tie_to_parent(lifeline)) _exit(1);
+    enter_cgroups(spec);
+    /* Now, so that the leaf is the root of what it shows. */
+    if (!joins && has_cgroup2 && syscall(SYS_unshare, CLONE_NEWCGROUP) != 0) fail('E', errno, "make a control group namespace");
     umask(0);
     if (!joins) {
         setsid();
@@ -266,6 +291,8 @@ int main(int argc, char **argv, char **env) {
         be_init(argv + 2, env);
     }
     if (fcntl(STATUS_FD, F_SETFD, FD_CLOEXEC) != 0) refuse("usage: launcher init COMMAND...\n");
+    /* Until the command runs nobody may look into this process, which knows secrets and the host. */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) refuse("prctl: %s\n", reason(errno));
     status_fd = STATUS_FD;
     sigset_t all;
     sigfillset(&all);
@@ -278,6 +305,7 @@ int main(int argc, char **argv, char **env) {
     int netns = -1, lifeline[2], pidfd = -1;
     if (*spec.netns && (netns = open(spec.netns, O_RDONLY | O_CLOEXEC)) < 0) fail('E', errno, "open network `%s`", spec.netns);
     if (pipe2(lifeline, O_CLOEXEC) != 0) fail('E', errno, "make a pipe");
+    open_cgroups(&spec);
     uint64_t namespaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
     if (netns < 0 && (spec.flags & F_HOST_NETWORK) == 0) namespaces |= CLONE_NEWNET;
     if (spec.flags & F_JOIN) {
@@ -286,7 +314,6 @@ int main(int argc, char **argv, char **env) {
     } else {
         struct statfs groups;
         has_cgroup2 = statfs("/sys/fs/cgroup", &groups) == 0 && groups.f_type == CGROUP2_SUPER_MAGIC;
-        if (has_cgroup2) namespaces |= CLONE_NEWCGROUP;
     }
     struct clone_args how = {.flags = namespaces | CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&pidfd, .exit_signal = SIGCHLD};
     pid_t child = (pid_t)syscall(SYS_clone3, &how, sizeof how);

@@ -8,7 +8,7 @@
 #include <sys/types.h>
 
 enum { SPEC_FD = 3, STATUS_FD = 4, JOIN_FD = 5 };
-enum { F_INIT = 1, F_INSECURE = 2, F_HOST_NETWORK = 4, F_HANDSHAKE = 8, F_JOIN = 16 };
+enum { F_INIT = 1, F_INSECURE = 2, F_HOST_NETWORK = 4, F_HANDSHAKE = 8, F_JOIN = 16, F_NODEV = 32 };
 enum { M_OVERLAY = 1, M_BIND = 2, M_TMPFS = 3, M_FILE = 4 };
 
 struct overlay { uint32_t count; const char **lowers; const char *upper, *work; };
@@ -20,9 +20,11 @@ struct mount {
     bool is_dir;
 };
 struct spec {
-    uint32_t flags, engine_pid, uid, gid, group_count, mount_count;
+    uint32_t flags, engine_pid, uid, gid, group_count, mount_count, cgroup_count;
     gid_t *groups;
     const char *hostname, *cwd, *netns, *in, *out, *err;
+    const char **cgroups; /* directories of the leaf, one in each hierarchy */
+    int *cgroup_fds;
     struct overlay rootfs;
     struct mount *mounts;
     char **argv, **env;

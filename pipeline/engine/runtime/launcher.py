@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pipeline.engine.runtime.cgroups import Cgroups
 from pipeline.engine.runtime.errors import RedirectFailed, RunnerFailed
 from pipeline.engine.runtime.spec import Running
 from pipeline.engine.runtime.wire import encode
@@ -23,6 +24,7 @@ from pipeline.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pipeline.engine.runtime.cgroups import Limits
     from pipeline.engine.runtime.spec import ExecSpec
 
 LAUNCHER: Final = Path(__file__).with_name("launcher")
@@ -45,10 +47,11 @@ class LauncherRunner:
 
     name = "launcher"
 
-    def __init__(self, program: Path = LAUNCHER) -> None:
+    def __init__(self, program: Path = LAUNCHER, *, limits: Limits | None = None) -> None:
         if not os.access(program, os.X_OK):
             raise LauncherMissing(program)
         self._program = _sealed_copy(program)
+        self.cgroups: Cgroups | None = Cgroups(limits)
 
     async def run(
         self,

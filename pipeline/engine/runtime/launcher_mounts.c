@@ -241,7 +241,7 @@ static int new_file(const struct mount *wanted) {
     return part_of(tree, "file");
 }
 
-static void prepare(struct mount *mount) {
+static void prepare(struct mount *mount, bool nodev) {
     if (mount->kind == M_OVERLAY) mount->fd = part_of(new_overlay(&mount->overlay), mount->source);
     else if (mount->kind == M_BIND) mount->fd = clone_tree(AT_FDCWD, mount->source);
     else if (mount->kind == M_TMPFS) mount->fd = new_mount("tmpfs", mount->options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
@@ -250,32 +250,43 @@ static void prepare(struct mount *mount) {
     struct stat entry;
     if (fstat(mount->fd, &entry) != 0) fail('E', errno, "mount at `%s`", mount->target);
     mount->is_dir = S_ISDIR(entry.st_mode);
-    if (mount->kind == M_FILE || mount->read_only)
-        if (set_attributes(mount->fd, MOUNT_ATTR_RDONLY) != 0)
-            fail('E', errno, "make the mount at `%s` read-only", mount->target);
+    bool read_only = mount->kind == M_FILE || mount->read_only;
+    uint64_t attributes = (read_only ? MOUNT_ATTR_RDONLY : 0) | (nodev ? MOUNT_ATTR_NODEV : 0);
+    if (attributes != 0 && set_attributes(mount->fd, attributes) != 0)
+        fail('E', errno, "restrict the mount at `%s`", mount->target);
 }
 
-static void attach_at(int root, int mount, const char *target, bool is_dir) {
+/* Returns the mount, as a directory to look into: a path could lead elsewhere by the time it is asked again. */
+static int attach_at(int root, int mount, const char *target, bool is_dir) {
     int fd = reach(root, target, is_dir, 0, 0);
     if (attach(mount, fd, "") != 0) fail('E', errno, "mount at `%s`", target);
     close(fd);
-    close(mount);
+    return mount;
 }
 
 /* ---- the container's own file systems ---------------------------------------------------------- */
 
-static void make_devices(int root, bool insecure) {
+/* Lay a device over itself, which lets it be used on a file system whose devices cannot. */
+static void keep_device(int dev, const char *name) {
+    int node = openat(dev, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    int cover = node < 0 ? -1 : clone_tree(node, "");
+    if (cover < 0 || attach(cover, node, "") != 0) fail('E', errno, "keep device `%s`", name);
+    close(cover);
+    close(node);
+}
+
+static void make_devices(int dev, bool insecure, bool nodev) {
     static const struct { const char *name; unsigned major, minor; } nodes[] = {
         {"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
         {"kmsg", 1, 11}, {"cuse", 10, 203}, {"fuse", 10, 229}, {"kvm", 10, 232}, {"loop-control", 10, 237}};
     static const char *const links[][2] = {{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"},
         {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"}};
-    int dev = open_in_root(root, "dev", O_PATH | O_DIRECTORY, 0);
-    if (dev < 0) fail('E', errno, "open `/dev` in the container");
     size_t count = insecure ? sizeof nodes / sizeof *nodes : 6;
     for (size_t i = 0; i < count; i++)
         if (mknodat(dev, nodes[i].name, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)) != 0)
             fail('E', errno, "make device `%s`", nodes[i].name);
+    for (size_t i = 0; i < count && nodev; i++) keep_device(dev, nodes[i].name);
+    if (nodev && set_attributes(dev, MOUNT_ATTR_NODEV) != 0) fail('E', errno, "restrict `/dev`");
     for (size_t i = 0; i < sizeof links / sizeof *links; i++)
         if (symlinkat(links[i][0], dev, links[i][1]) != 0) fail('E', errno, "link `/dev/%s`", links[i][1]);
     if (insecure) {
@@ -287,54 +298,57 @@ static void make_devices(int root, bool insecure) {
         if (mkdirat(dev, "net", 0755) != 0 || mknodat(dev, "net/tun", S_IFCHR | 0666, makedev(10, 200)) != 0)
             fail('E', errno, "make device `net/tun`");
     }
-    close(dev);
 }
 
-static void mount_system(int root, const struct spec *spec) {
+struct system { int proc, dev, sys; };
+
+static struct system mount_system(int root, const struct spec *spec) {
     const uint64_t plain = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     bool insecure = spec->flags & F_INSECURE;
-    attach_at(root, new_mount("proc", "", plain), "/proc", true);
-    attach_at(root, new_mount("tmpfs", "mode=755,size=65536k", MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME), "/dev", true);
-    make_devices(root, insecure);
-    attach_at(root, new_mount("devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC), "/dev/pts", true);
-    attach_at(root, new_mount("tmpfs", "mode=1777,size=65536k", plain), "/dev/shm", true);
-    attach_at(root, new_mount("mqueue", "", plain), "/dev/mqueue", true);
-    attach_at(root, new_mount("sysfs", "", plain | (insecure ? 0 : MOUNT_ATTR_RDONLY)), "/sys", true);
-    int groups = open_in_root(root, "sys/fs/cgroup", O_PATH | O_DIRECTORY, 0);
-    if (groups >= 0 && (spec->flags & F_HOST_NETWORK) == 0) {
-        if (has_cgroup2)
-            attach_at(root, new_mount("cgroup2", "", plain | (insecure ? 0 : MOUNT_ATTR_RDONLY)), "/sys/fs/cgroup", true);
-    }
+    uint64_t shown = plain | (insecure ? 0 : MOUNT_ATTR_RDONLY);
+    struct system system;
+    system.proc = attach_at(root, new_mount("proc", "", plain), "/proc", true);
+    system.dev = attach_at(root, new_mount("tmpfs", "mode=755,size=65536k", MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME), "/dev", true);
+    make_devices(system.dev, insecure, spec->flags & F_NODEV);
+    close(attach_at(system.dev, new_mount("devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC), "pts", true));
+    close(attach_at(system.dev, new_mount("tmpfs", "mode=1777,size=65536k", plain), "shm", true));
+    close(attach_at(system.dev, new_mount("mqueue", "", plain), "mqueue", true));
+    system.sys = attach_at(root, new_mount("sysfs", "", shown), "/sys", true);
+    int groups = open_in_root(system.sys, "fs/cgroup", O_PATH | O_DIRECTORY, 0);
+    if (groups >= 0 && (spec->flags & F_HOST_NETWORK) == 0 && has_cgroup2)
+        close(attach_at(system.sys, new_mount("cgroup2", "", shown), "fs/cgroup", true));
     if (groups >= 0) close(groups);
+    return system;
 }
 
-static void hide(int root) {
-    static const char *const masked[] = {"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys",
-        "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",
-        "/sys/firmware", "/sys/devices/virtual/powercap"};
-    static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
-    int null = open_in_root(root, "dev/null", O_PATH, 0);
+/* Cover what tells about the host or changes it, in the very mounts that were made for it. */
+static void hide(const struct system *system) {
+    static const struct { bool in_sys; const char *path; } masked[] = {{false, "acpi"}, {false, "asound"},
+        {false, "kcore"}, {false, "keys"}, {false, "latency_stats"}, {false, "timer_list"}, {false, "timer_stats"},
+        {false, "sched_debug"}, {false, "scsi"}, {true, "firmware"}, {true, "devices/virtual/powercap"}};
+    static const char *const read_only[] = {"bus", "fs", "irq", "sys", "sysrq-trigger"};
+    int null = open_in_root(system->dev, "null", O_PATH, 0);
     int nothing = -1;
     for (size_t i = 0; i < sizeof masked / sizeof *masked; i++) {
-        int target = open_in_root(root, masked[i], O_PATH, 0);
+        int target = open_in_root(masked[i].in_sys ? system->sys : system->proc, masked[i].path, O_PATH, 0);
         struct stat entry;
-        if (target < 0) continue; /* this kernel does not have it */
-        if (fstat(target, &entry) != 0) fail('E', errno, "hide `%s`", masked[i]);
+        if (target < 0 && errno == ENOENT) continue; /* this kernel does not have it */
+        if (target < 0 || fstat(target, &entry) != 0) fail('E', errno, "hide `%s`", masked[i].path);
         int cover = -1;
         if (!S_ISDIR(entry.st_mode)) cover = clone_tree(null, "");
         else if (nothing < 0) cover = nothing = new_mount("tmpfs", "mode=755", MOUNT_ATTR_RDONLY);
         else cover = clone_tree(nothing, "");
-        if (cover < 0 || attach(cover, target, "") != 0) fail('E', errno, "hide `%s`", masked[i]);
+        if (cover < 0 || attach(cover, target, "") != 0) fail('E', errno, "hide `%s`", masked[i].path);
         if (cover != nothing) close(cover);
         close(target);
     }
     for (size_t i = 0; i < sizeof read_only / sizeof *read_only; i++) {
-        int target = open_in_root(root, read_only[i], O_PATH, 0);
-        if (target < 0) continue;
-        int cover = clone_tree(target, "");
+        int target = open_in_root(system->proc, read_only[i], O_PATH, 0);
+        if (target < 0 && errno == ENOENT) continue;
+        int cover = target < 0 ? -1 : clone_tree(target, "");
         if (cover < 0 || set_attributes(cover, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC) != 0 ||
             attach(cover, target, "") != 0)
-            fail('E', errno, "protect `%s`", read_only[i]);
+            fail('E', errno, "protect `/proc/%s`", read_only[i]);
         close(cover);
         close(target);
     }
@@ -344,17 +358,23 @@ static void hide(int root) {
 
 /* Leave the host's file systems for the container's. */
 void enter_root(struct spec *spec) {
+    bool nodev = spec->flags & F_NODEV;
     if (syscall(SYS_mount, NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) fail('E', errno, "make mounts private");
     int tree = new_overlay(&spec->rootfs);
-    for (uint32_t i = 0; i < spec->mount_count; i++) prepare(&spec->mounts[i]);
+    if (nodev && set_attributes(tree, MOUNT_ATTR_NODEV) != 0) fail('E', errno, "restrict the root");
+    for (uint32_t i = 0; i < spec->mount_count; i++) prepare(&spec->mounts[i], nodev);
     if (attach(tree, AT_FDCWD, STAGING) != 0) fail('E', errno, "attach the root");
     close(tree);
     int root = open(STAGING, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root < 0 || fchdir(root) != 0) fail('E', errno, "enter the root");
-    mount_system(root, spec);
+    struct system system = mount_system(root, spec);
+    /* Before the mounts that users asked for, which may lie on top. */
+    if ((spec->flags & F_INSECURE) == 0) hide(&system);
+    close(system.proc);
+    close(system.dev);
+    close(system.sys);
     for (uint32_t i = 0; i < spec->mount_count; i++)
-        attach_at(root, spec->mounts[i].fd, spec->mounts[i].target, spec->mounts[i].is_dir);
-    if ((spec->flags & F_INSECURE) == 0) hide(root);
+        close(attach_at(root, spec->mounts[i].fd, spec->mounts[i].target, spec->mounts[i].is_dir));
     if (syscall(SYS_pivot_root, ".", ".") != 0 || syscall(SYS_umount2, ".", MNT_DETACH) != 0 || chdir("/") != 0)
         fail('E', errno, "change the root");
     close(root);

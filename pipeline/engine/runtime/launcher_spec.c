@@ -14,7 +14,7 @@
 
 #include "launcher.h"
 
-#define MAGIC 0x314e4c50u
+#define MAGIC 0x324e4c50u
 
 int status_fd = -1;
 bool has_cgroup2;
@@ -97,17 +97,16 @@ static uint32_t read_count(void) {
     return count;
 }
 
-static char **read_texts(void) {
-    uint32_t count = read_count();
-    char **texts = allocate((size_t)count + 1, sizeof *texts);
-    for (uint32_t i = 0; i < count; i++) texts[i] = (char *)read_text();
+static char **read_texts(uint32_t *count) {
+    *count = read_count();
+    char **texts = allocate((size_t)*count + 1, sizeof *texts);
+    for (uint32_t i = 0; i < *count; i++) texts[i] = (char *)read_text();
     return texts;
 }
 
 static void read_overlay(struct overlay *overlay) {
-    overlay->count = read_count();
-    overlay->lowers = allocate(overlay->count, sizeof *overlay->lowers);
-    for (uint32_t i = 0; i < overlay->count; i++) overlay->lowers[i] = read_text();
+    overlay->lowers = (const char **)read_texts(&overlay->count);
+    if (overlay->count == 0) fail('E', 0, "the specification names no layer");
     overlay->upper = read_text();
     overlay->work = read_text();
 }
@@ -136,6 +135,7 @@ static void read_mount(struct mount *mount) {
 
 void read_spec(struct spec *spec) {
     struct stat file;
+    uint32_t count;
     if (fstat(SPEC_FD, &file) != 0) fail('E', errno, "read the specification");
     cursor = mmap(NULL, (size_t)file.st_size + 1, PROT_READ, MAP_PRIVATE, SPEC_FD, 0);
     if (cursor == MAP_FAILED) fail('E', errno, "read the specification");
@@ -155,11 +155,14 @@ void read_spec(struct spec *spec) {
     spec->in = read_text();
     spec->out = read_text();
     spec->err = read_text();
+    spec->cgroups = (const char **)read_texts(&spec->cgroup_count);
+    spec->cgroup_fds = allocate(spec->cgroup_count, sizeof *spec->cgroup_fds);
     read_overlay(&spec->rootfs);
     spec->mount_count = read_count();
     spec->mounts = allocate(spec->mount_count, sizeof *spec->mounts);
     for (uint32_t i = 0; i < spec->mount_count; i++) read_mount(&spec->mounts[i]);
-    spec->argv = read_texts();
-    spec->env = read_texts();
-    if (spec->argv[0] == NULL) fail('E', 0, "no command was given");
+    spec->argv = read_texts(&count);
+    if (count == 0) fail('E', 0, "no command was given");
+    spec->env = read_texts(&count);
+    if (cursor != limit) fail('E', 0, "the specification goes on after its end");
 }

@@ -32,6 +32,7 @@ from pipeline.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pipeline.engine.runtime.cgroups import Cgroups
     from pipeline.engine.runtime.spec import ExecSpec, Mounted
 
 _STATE: Final = Path("/run/pipeline-runc")
@@ -60,6 +61,7 @@ class RuncRunner:
         _sweep()
         self._root = Path(tempfile.mkdtemp(prefix="engine-", dir=_STATE))
         self._lock = _lock(self._root)
+        self.cgroups: Cgroups | None = None  # `runc` makes its own
 
     async def run(
         self,

@@ -11,18 +11,20 @@ from pipeline.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pipeline.engine.runtime.cgroups import Limits
     from pipeline.engine.runtime.spec import Runner
 
 
-def find_runner(preferred: str | None = None) -> Runner:
+def find_runner(preferred: str | None = None, *, limits: Limits | None = None) -> Runner:
     """Return the first runner that works: `launcher`, then `runc`; or just the preferred one.
 
-    Nothing is run; what can be known without (the program, the rights, the kernel) is checked.
+    Nothing is run; what can be known without (the program, the rights, the kernel) is checked. `limits`
+    hold for each exec where the runner takes control groups and the machine has them.
 
     Raises:
         NoRunner: None works; says why for each.
     """
-    makers: dict[str, Callable[[], Runner]] = {"launcher": _launcher, "runc": _runc}
+    makers: dict[str, Callable[[], Runner]] = {"launcher": lambda: _launcher(limits), "runc": _runc}
     tried: list[tuple[str, str]] = []
     for name in [preferred] if preferred else list(makers):
         if name not in makers:
@@ -48,7 +50,7 @@ class _OldKernel(EngineError):
         super().__init__(f"it needs Linux 5.12 or newer, this is {release}")
 
 
-def _launcher() -> Runner:
+def _launcher(limits: Limits | None) -> Runner:
     from pipeline.engine.runtime.launcher import LauncherRunner
 
     if os.geteuid() != 0:
@@ -57,7 +59,7 @@ def _launcher() -> Runner:
     major, minor = (int("".join(c for c in part if c.isdigit()) or 0) for part in release.split(".")[:2])
     if (major, minor) < (5, 12):
         raise _OldKernel(release)
-    return LauncherRunner()
+    return LauncherRunner(limits=limits)
 
 
 def _runc() -> Runner:

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pipeline.engine.runtime.cgroups import Cgroups
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlay:
@@ -82,6 +84,8 @@ class ExecSpec:
     redirect_stdin: str = ""  # a file of the container, instead of the given descriptor
     redirect_stdout: str = ""  # opened and handed to `started`; the caller writes it
     redirect_stderr: str = ""
+    cgroups: tuple[Path, ...] = ()  # directories of a leaf, one in each hierarchy
+    devices_are_guarded: bool = False  # by the leaf; otherwise device files work in `/dev` only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +106,7 @@ class Runner(Protocol):
     """Runs specs; an OCI runtime or our launcher."""
 
     name: str
+    cgroups: Cgroups | None  # where specs may be given a leaf; None: this runner takes none
 
     async def run(
         self,

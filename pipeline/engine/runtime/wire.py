@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
     from pipeline.engine.runtime.spec import ExecSpec, Mounted, Overlay
 
-_MAGIC: Final = 0x314E4C50
+_MAGIC: Final = 0x324E4C50
 _INIT: Final = 1
 _INSECURE: Final = 2
 _HOST_NETWORK: Final = 4
 _HANDSHAKE: Final = 8
 _JOIN: Final = 16
+_NODEV: Final = 32
 
 
 def encode(spec: ExecSpec, *, engine_pid: int, handshake: bool, join: bool = False) -> bytes:
@@ -37,6 +38,7 @@ def encode(spec: ExecSpec, *, engine_pid: int, handshake: bool, join: bool = Fal
         | _HOST_NETWORK * spec.host_network
         | _HANDSHAKE * handshake
         | _JOIN * join
+        | _NODEV * (not spec.devices_are_guarded and not spec.insecure)
     )
     parts: list[bytes] = []
     _numbers(parts, _MAGIC, flags, engine_pid, spec.uid, spec.gid, len(spec.groups), *spec.groups)
@@ -45,6 +47,7 @@ def encode(spec: ExecSpec, *, engine_pid: int, handshake: bool, join: bool = Fal
     _text(parts, os.fspath(spec.network_namespace) if spec.network_namespace else "")
     for path in (spec.redirect_stdin, spec.redirect_stdout, spec.redirect_stderr):
         _text(parts, path)
+    _texts(parts, [os.fspath(cgroup) for cgroup in spec.cgroups])
     _overlay(parts, spec.rootfs)
     _numbers(parts, len(spec.mounts))
     for mount in spec.mounts:
