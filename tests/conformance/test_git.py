@@ -275,7 +275,7 @@ async def test_private_repositories_by_http(
     right, wrong = dag.set_secret(unique, TOKEN), dag.set_secret(unique + "wrong", TOKEN + "-wrong")
     if way == "header":
         right = dag.set_secret(unique, f"Bearer {TOKEN}")
-    expected = f"Bearer {TOKEN}" if way == "header" else f"basic {value}"
+    expected = f"Bearer {TOKEN}" if way == "header" else f"Basic {value}"
 
     def opened(address: str, secret: dagger.Secret) -> dagger.GitRepository:
         url = f"{address}/repo"

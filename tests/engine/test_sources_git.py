@@ -28,6 +28,7 @@ from pipeline.engine.sources.gitrefs import (
     parse_refs,
     version_key,
 )
+from tests.engine.oci.servers import Answer, Request, serve
 from tests.engine.sources_helpers import listing, open_store, tree
 from tests.gitservers import (
     ENV,
@@ -362,8 +363,8 @@ class TestRemote:
     @pytest.mark.parametrize(
         ("auth", "expected"),
         [
-            (GitAuth(token="sesame"), "basic " + base64.b64encode(b"x-access-token:sesame").decode()),
-            (GitAuth(username="me", token="sesame"), "basic " + base64.b64encode(b"me:sesame").decode()),
+            (GitAuth(token="sesame"), "Basic " + base64.b64encode(b"x-access-token:sesame").decode()),
+            (GitAuth(username="me", token="sesame"), "Basic " + base64.b64encode(b"me:sesame").decode()),
             (GitAuth(header="Bearer sesame"), "Bearer sesame"),
         ],
         ids=["token", "user", "header"],
@@ -376,7 +377,8 @@ class TestRemote:
             repository = await sources.open(f"{url}/repo", auth)
             content = await sources.tree(repository, repository.refs.head())
 
-        assert set(sent) == {expected}
+        assert set(sent) <= {None, expected}  # a password only once it is asked for
+        assert expected in sent
         with tree(store, content) as root:
             assert (root / "a").read_text() == "3"
             assert "sesame" not in (root / ".git/config").read_text()
@@ -491,6 +493,43 @@ class TestSecure:
             content = await sources.tree(repository, repository.refs.head(), discard_git_dir=True)
 
         assert listing(store, content)["inner/a"] == "3"
+
+    async def test_credentials_do_not_follow_a_redirect_to_another_host(
+        self, session: Callable[[], GitSources], store: Store, base: Path
+    ) -> None:
+        auth = GitAuth(token="let me in")
+
+        def away(request: Request) -> Answer:
+            query = "&".join(f"{name}={value}" for name, (value,) in request.query.items())
+            return Answer(status=302, headers={"Location": f"{elsewhere}{request.path}?{query}"})
+
+        with smart_http(base) as (address, sent), serve(away) as server:
+            elsewhere = address.replace("127.0.0.1", "localhost")
+            sources = session()
+            repository = await sources.open(f"http://{server.address}/repo", auth)
+            content = await sources.tree(repository, repository.refs.head(), discard_git_dir=True)
+
+            with_header = GitAuth(header="Basic let-me-in")
+            with pytest.raises(GitFailed) as caught:
+                await sources.open(f"http://{server.address}/repo", with_header)
+
+        assert listing(store, content) == {"a": "3"}
+        assert set(sent) == {None}
+        assert caught.value.hint is not None
+
+    async def test_a_token_is_not_given_to_the_callers_helper_to_keep(
+        self, store: Store, base: Path, tmp_path: Path
+    ) -> None:
+        log, config = tmp_path / "log", tmp_path / "config"
+        config.write_text(f'[credential]\n\thelper = "!f() {{ cat >> {log}; }}; f"\n')
+        auth = GitAuth(token="let me in")  # noqa: S106 - of a server of this test
+
+        with smart_http(base, auth.authorization) as (address, _):
+            sources = GitSources(store, environ=ENV | {"GIT_CONFIG_GLOBAL": os.fspath(config)})
+            repository = await sources.open(f"{address}/repo", auth)
+
+        assert repository.refs.branches() == ["main", "side"]
+        assert not log.exists()
 
 
 @pytest.mark.anyio

@@ -46,6 +46,15 @@ _MISSING: Final = re.compile(
 _SCP: Final = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9._-]+:(?!:|//)(?!\d+/).+")
 
 
+_REDIRECT_HINT: Final = "use the address that it redirects to: an `Authorization` header is not sent on"
+_ANY_USER: Final = "x-access-token"
+_USER: Final = "PIPELINE_GIT_USER"
+_PASSWORD: Final = "PIPELINE_GIT_PASSWORD"  # noqa: S105 - the name of a variable
+_HELPER: Final = (
+    f"""!f() {{ test "$1" = get && printf 'username=%s\\npassword=%s\\n' "${_USER}" "${_PASSWORD}"; }}; f"""
+)
+
+
 class GitFailed(EngineError):
     """Git could not do what was asked; `log` is what it said, without secrets."""
 
@@ -90,8 +99,8 @@ class GitAuth:
         """Return the value of the `Authorization` header; "" for none."""
         if self.header or not self.token:
             return self.header
-        pair = f"{self.username or 'x-access-token'}:{self.token}"
-        return "basic " + base64.b64encode(pair.encode()).decode()
+        pair = f"{self.username or _ANY_USER}:{self.token}"
+        return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +183,8 @@ class Git:
         settings = [("credential.interactive", "never"), ("core.askPass", "")]
         settings += _http_settings(address, addresses or {})
         env |= _as_environment(settings)
+        if address.auth.token:
+            env |= {_USER: address.auth.username or _ANY_USER, _PASSWORD: address.auth.token}
         env |= self._ssh_environment(address.auth, env)
         status, out, said = await self._run(argv, cwd, env, limit_s)
         if status != 0:
@@ -247,7 +258,13 @@ def _http_settings(address: GitAddress, addresses: Mapping[str, str]) -> list[tu
     if address.auth.authorization:
         # For this server alone: submodules and redirects may lead to others.
         base = f"{parts.scheme}://{parts.netloc}/"
-        settings.append((f"http.{base}.extraHeader", f"Authorization: {address.auth.authorization}"))
+        if address.auth.header:
+            settings.append((f"http.{base}.extraHeader", f"Authorization: {address.auth.header}"))
+            # Git would send the header on to wherever a redirect leads.
+            settings.append(("http.followRedirects", "false"))
+        else:
+            # The empty one comes first, so that no helper of the caller's is given the token to keep.
+            settings += [(f"credential.{base}.helper", text) for text in ("", _HELPER)]
     ip = addresses.get(parts.hostname or "")
     if ip is not None:
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -277,4 +294,5 @@ def _failure(url: str, status: int, said: str) -> GitFailed:
         return RepositoryNotFound(url, log=said)
     lines = [line for line in said.splitlines() if line.startswith(("fatal:", "error:", "ssh:"))]
     detail = f": {lines[0]}" if lines else ""
-    return GitFailed(f"git error: exit status {status}{detail}", log=said)
+    hint = _REDIRECT_HINT if re.search("error: 30[1278]", said) else None
+    return GitFailed(f"git error: exit status {status}{detail}", log=said, hint=hint)
