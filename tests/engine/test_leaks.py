@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks/leaks.py"
 
 @pytest.mark.root
 def test_three_hundred_execs_leave_nothing_behind(tmp_path: Path) -> None:
-    """No memory, descriptor, mount, namespace, network device or control group: `benchmarks/leaks.py` counts."""
+    """Neither memory nor descriptors, mounts, namespaces, network devices or groups: `leaks.py` counts."""
     busybox.fill(tmp_path)
     busybox.require_launcher()
 
