@@ -248,6 +248,17 @@ async def test_timestamps(dag: dagger.Client, base: dagger.Container, tmp_path: 
     assert archive_of(tmp_path / "one") == archive_of(tmp_path / "two")
 
 
+@pytest.mark.differs("there what the link leads to is given the time")
+async def test_timestamps_of_links(base: dagger.Container) -> None:
+    """110. A link has a time of its own; what it leads to may lie elsewhere."""
+    made = base.with_exec(["sh", "-c", "mkdir /d; ln -s nowhere /d/link"]).directory("/d")
+    look = base.with_mounted_directory("/m", made.with_timestamps(9)).with_exec(
+        ["stat", "-c", "%Y", "/m/link"]
+    )
+
+    assert await look.stdout() == "9\n"
+
+
 def archive_of(folder: Path) -> bytes:
     """Return a tar archive of all below a directory."""
     target = folder.with_suffix(".tar")

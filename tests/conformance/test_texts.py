@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import dagger
 import pytest
 
-from tests.gitservers import new_repository
+from tests.gitservers import daemon, new_repository
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.conformance.conftest import EngineProcess
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
@@ -91,6 +93,35 @@ async def test_addresses_of_repositories(dag: dagger.Client, workdir: Path, uniq
     assert await dag.address(unique).git_repository().tags() == ["v1"]
     assert await dag.address(unique).git_ref().commit() == second
     assert await dag.address(f"{unique}#v1").git_ref().tree().file("f").contents() == "1"
+
+
+@pytest.mark.differs("there the filters count for directories of the host alone")
+async def test_filters_of_a_repositorys_address(
+    dag: dagger.Client, embedded: EngineProcess, tmp_path: Path
+) -> None:
+    """A repository on a server is named by its URL; a ref and a path follow, and filters count."""
+    git = new_repository(tmp_path / "repo")
+    (git.path / "d").mkdir()
+    git.commit(**{"d/f": "1", "d/g": "1"})
+    git("tag", "v1")
+    git.commit(**{"d/f": "2"})
+
+    with daemon(tmp_path) as server:
+        assert await dag.address(f"{server}/repo#v1:d").directory(exclude=["g"]).entries() == ["f"]
+        assert await dag.address(f"{server}/repo#v1:d/f").file().contents() == "1"
+        assert await dag.address(f"{server}/repo").directory().file("d/f").contents() == "2"
+        assert await dag.address(f"{server}/repo#v1").git_ref().ref() == "refs/tags/v1"
+        with pytest.raises(dagger.QueryError, match="cannot contain ref"):
+            await dag.address(f"{server}/repo#v1").git_repository().id()
+
+
+async def test_addresses_of_images(
+    dag: dagger.Client, base: dagger.Container, registry: str, unique: str
+) -> None:
+    """An image is named by its reference."""
+    reference = await base.with_new_file("/f", unique).publish(f"{registry}/{unique}")
+
+    assert await dag.address(reference).container().file("/f").contents() == unique
 
 
 async def test_addresses_of_secrets(dag: dagger.Client) -> None:

@@ -522,7 +522,7 @@ class TestSecure:
     ) -> None:
         log, config = tmp_path / "log", tmp_path / "config"
         config.write_text(f'[credential]\n\thelper = "!f() {{ cat >> {log}; }}; f"\n')
-        auth = GitAuth(token="let me in")  # noqa: S106 - of a server of this test
+        auth = GitAuth(token="let me in")
 
         with smart_http(base, auth.authorization) as (address, _):
             sources = GitSources(store, environ=ENV | {"GIT_CONFIG_GLOBAL": os.fspath(config)})
