@@ -31,6 +31,11 @@ Installer = Literal["uv", "poetry", "pdm", "pip", "metadata", "none"]
 REQUIREMENTS: Final = re.compile(r"(?:requirements|dev-requirements|test-requirements)[\w.-]*\.(?:txt|lock)$")
 TEST_GROUPS: Final = ("test", "tests", "testing", "dev", "develop", "development")
 LOCKS: Final[Mapping[str, Installer]] = {"uv.lock": "uv", "poetry.lock": "poetry", "pdm.lock": "pdm"}
+PYTHON_CHOICES: Final[Mapping[str, str]] = {
+    ".python-version": r"^(3\.\d+)",
+    "runtime.txt": r"^python-(3\.\d+)",
+    "Dockerfile": r"^FROM\s+(?:--platform=\S+\s+)?(?:\S+/)?python:(3\.\d+)",
+}
 DEPENDENCY_FILES: Final = ("pyproject.toml", "setup.py", "setup.cfg", *LOCKS)
 
 
@@ -92,7 +97,7 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
         version=str(project.get("version") or poetry.get("version") or ""),
         description=str(project.get("description") or poetry.get("description") or ""),
         license=_license(project.get("license") or poetry.get("license")),
-        requires_python=_requires_python(project, poetry, setup),
+        requires_python=_requires_python(project, poetry, setup) or _chosen_python(read_listed),
         installer=_installer(names, requirement_files, has_metadata=is_package or bool(project)),
         requirement_files=requirement_files,
         requirements=_requirements(pyproject),
@@ -153,6 +158,14 @@ def _requires_python(project: Mapping[str, Any], poetry: Mapping[str, Any], setu
         return _caret(wanted)
     found = re.search(r"python_requires\s*=\s*[\"']?([<>=!~0-9., *]+)", setup)
     return found.group(1).strip(" ,") if found else ""
+
+
+def _chosen_python(read: Callable[[str], str | None]) -> str:
+    """Return what else says which Python the project is for: a version file, or the image it is built on."""
+    for name, pattern in PYTHON_CHOICES.items():
+        if found := re.search(pattern, read(name) or "", re.MULTILINE | re.IGNORECASE):
+            return f"=={found.group(1)}.*"
+    return ""
 
 
 def _caret(text: str) -> str:

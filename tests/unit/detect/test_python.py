@@ -83,6 +83,29 @@ def test_the_python_requirement_is_given_in_the_standard_form(text: str, expecte
     assert detect({"a.py": "", "pyproject.toml": text}).requires_python == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        (".python-version", "3.11.4\n", "==3.11.*"),
+        (".python-version", "pypy3.10\n", ""),
+        ("runtime.txt", "python-3.12.1", "==3.12.*"),
+        ("Dockerfile", "ARG A\nFROM python:3.11-slim AS base\nFROM python:3.13", "==3.11.*"),
+        ("Dockerfile", "from --platform=$BUILDPLATFORM docker.io/library/python:3.13.2", "==3.13.*"),
+        ("Dockerfile", "FROM python:slim", ""),
+        ("Dockerfile", "# FROM python:3.11", ""),
+    ],
+)
+def test_a_project_that_names_no_python_is_for_the_one_it_is_run_with(
+    name: str, text: str, expected: str
+) -> None:
+    """Its version file or its image says which; its metadata goes before both."""
+    files = {"a.py": "", "pyproject.toml": '[project]\nname = "a"', name: text}
+
+    assert detect(files).requires_python == expected
+    files["pyproject.toml"] = '[project]\nrequires-python = ">=3.9"'
+    assert detect(files).requires_python == ">=3.9"
+
+
 def test_a_setup_py_project_is_a_package_whose_dependencies_only_a_build_knows() -> None:
     setup = "setup(name='old', python_requires='>=3.8', extras_require={'test': ['pytest']})"
 
