@@ -99,11 +99,19 @@ def _assert_consistent(store: Store) -> int:
     return len(results)
 
 
-def test_killing_an_engine_at_any_moment_loses_only_the_work_in_flight(root: Path) -> None:
-    """Twenty engines are killed while they commit; the next one finds a consistent store each time."""
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kills", [20, pytest.param(300, marks=pytest.mark.slow)])
+def test_killing_an_engine_at_any_moment_loses_only_the_work_in_flight(tmp_path: Path, kills: int) -> None:
+    """Engines are killed while they commit; the next one finds a consistent store each time.
+
+    Each store sees twenty: everything in it is looked at after each.
+    """
+    mounts.enter_private_mount_namespace()
     chance = random.Random(4)  # noqa: S311 - moments, not secrets
     total = 0
-    for attempt in range(20):
+    for attempt in range(kills):
+        root = tmp_path / f"store {attempt // 20}"
+        total = total if attempt % 20 else 0
         worker = _start(root, f"run {attempt}")
         time.sleep(chance.uniform(0.0, 0.08))
         worker.send_signal(signal.SIGKILL)
