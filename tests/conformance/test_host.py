@@ -152,6 +152,15 @@ async def test_one_file_is_read_without_its_directory(dag: dagger.Client, tmp_pa
         await dag.host().file(str(tmp_path / "none")).sync()
 
 
+@pytest.mark.differs("there a link is not followed, so that it leads nowhere")
+async def test_a_file_behind_a_link(dag: dagger.Client, tmp_path: Path) -> None:
+    """128. A link to a file is the file."""
+    (tmp_path / "f").write_text("text")
+    (tmp_path / "link").symlink_to("f")
+
+    assert await dag.host().file(str(tmp_path / "link")).contents() == "text"
+
+
 @pytest.mark.differs("there the name is a pattern")
 async def test_a_files_name_is_no_pattern(dag: dagger.Client, tmp_path: Path) -> None:
     """128. Letters that mean something in a pattern are just letters in a name."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import posixpath
 from typing import TYPE_CHECKING, Any, Final
 
+from pipeline.engine import ops
+from pipeline.engine.files import File
 from pipeline.session.fields import Field
 from pipeline.session.tables.files import pin_by_content
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pipeline.engine.files import Directory, File
+    from pipeline.engine.files import Directory
     from pipeline.session.fields import Table
     from pipeline.session.scope import Scope
 
@@ -30,24 +30,13 @@ async def directory(scope: Scope, _: object, arguments: Mapping[str, Any]) -> Di
 
 async def file(scope: Scope, _: object, arguments: Mapping[str, Any]) -> File:
     """Read one file now; of its directory nothing else is read."""
-    parent, name = posixpath.split(posixpath.normpath(arguments["path"]))
-    pattern = "".join(f"\\{letter}" if letter in "*?[]\\!" else letter for letter in name)
-    folder = await scope.engine.host_directory(
-        parent or ".", include=[pattern], no_cache=arguments["noCache"]
-    )
-    return folder.file(name)
+    loaded = await scope.engine.host.load_file(arguments["path"], no_cache=arguments["noCache"])
+    return File(tree=ops.Pinned(content=loaded.content), path=f"/{loaded.name}")
 
 
 def find_up(scope: Scope, _: object, arguments: Mapping[str, Any]) -> str | None:
     """Look for a name from the session's directory upwards; the answer is relative to it."""
-    here = workdir = os.path.abspath(scope.engine.workdir)
-    while True:
-        candidate = os.path.join(here, arguments["name"])
-        if os.path.lexists(candidate):
-            return os.path.relpath(candidate, workdir)
-        if here == "/":
-            return None
-        here = os.path.dirname(here)
+    return scope.engine.host.find_up(arguments["name"])
 
 
 def unix_socket(scope: Scope, _: object, arguments: Mapping[str, Any]) -> str:
