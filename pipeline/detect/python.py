@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pipeline.detect.checks import HOOKS, find_pins, find_tools, mypy_knows_files
 from pipeline.detect.testing import (
-    TEST_FILE,
     TEST_FOLDERS,
     configures_coverage,
     find_plugins,
+    find_test_files,
     find_test_paths,
     parse_pytest_settings,
     uses_unittest,
@@ -86,7 +86,7 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
     requirement_files = _requirement_files(files)
     has_backend = "build-system" in pyproject or "setup.py" in names
     is_package = has_backend and poetry.get("package-mode") is not False
-    test_files = [name for name in files if TEST_FILE.search(name)]
+    test_files = find_test_files(files, read)
 
     def read_listed(name: str) -> str | None:
         return read(name) if name in names else None
@@ -109,7 +109,7 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
         mypy_knows_files=mypy_knows_files(names, pyproject, read),
         has_dynamic_dependencies=is_package and ("dependencies" in project.get("dynamic", ()) or not project),
         import_roots=("src",) if any(name.startswith("src/") for name in files) else (".",),
-        test_paths=find_test_paths(settings, files),
+        test_paths=find_test_paths(settings, test_files),
         test_plugins=find_plugins(settings),
         configures_coverage=configures_coverage(pyproject, read_listed),
         has_tests=bool(test_files),

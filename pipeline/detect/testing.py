@@ -86,11 +86,16 @@ def _ini(text: str, section: str) -> dict[str, str] | None:
     return dict(parser.items(section)) if parser.has_section(section) else None
 
 
-def find_test_paths(settings: PytestSettings, files: Sequence[str]) -> tuple[str, ...]:
+def find_test_files(files: Sequence[str], read: Callable[[str], str | None]) -> list[str]:
+    """Return the files of tests; a `tests.py` without one, as frameworks put there, is left out."""
+    found = [name for name in files if TEST_FILE.search(name)]
+    return [name for name in found if not NAMED_TESTS.search(name) or "def test" in (read(name) or "")]
+
+
+def find_test_paths(settings: PytestSettings, tests: Sequence[str]) -> tuple[str, ...]:
     """Return what pytest must be told to look at: nothing when its own settings say."""
     if "testpaths" in settings.values:
         return ()
-    tests = [name for name in files if TEST_FILE.search(name)]
     folders = [f for f in TEST_FOLDERS if any(name.startswith(f + "/") for name in tests)]
     usual = tuple(folders) or tuple(sorted({name.split("/")[0] for name in tests if "/" in name}))
     named = () if "python_files" in settings.values else tuple(filter(NAMED_TESTS.search, tests))

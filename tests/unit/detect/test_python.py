@@ -185,10 +185,17 @@ def test_plugins_that_pytests_own_settings_name_are_needed(
 )
 def test_what_pytest_is_told_to_look_at(files: list[str], paths: tuple[str, ...]) -> None:
     """Nothing when the project's own settings say, or when pytest finds it by itself."""
-    assert detect(dict.fromkeys(files, "")).test_paths == paths
+    tested = dict.fromkeys(files, "def test_a(): ...")
 
-    settings = {"pytest.ini": "[pytest]\ntestpaths = x"}
-    assert detect({**dict.fromkeys(files, ""), **settings}).test_paths == ()
+    assert detect(tested).test_paths == paths
+    assert detect({**tested, "pytest.ini": "[pytest]\ntestpaths = x"}).test_paths == ()
+
+
+def test_the_empty_tests_file_of_a_framework_is_no_test() -> None:
+    """It stands in every new application of Django: that project has no tests yet."""
+    found = detect({"shop/models.py": "", "shop/tests.py": "from django.test import TestCase\n"})
+
+    assert (found.has_tests, found.test_paths) == (False, ())
 
 
 def test_versions_that_commit_hooks_fix_are_read() -> None:
