@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import marshal
 import os
+import signal
 import stat
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -175,6 +176,7 @@ def _read_exactly(stream: RawIOBase, size: int) -> bytes:
 
 def main(source: str, target: str) -> None:
     """Answer each batch with the files read, or with the error that ended it, until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal's group: the engine decides when to end
     reader = Reader(source, target or None)
     with open(0, "rb", buffering=0) as requests, open(1, "wb", buffering=0) as answers:
         while isinstance(paths := receive(requests), list):
