@@ -102,16 +102,20 @@ def disk(tmp_path: Path) -> _Disk:
 
 
 def _work_until_the_cut(disk: _Disk, first: int, seconds: float) -> int | None:
-    """Let an engine work for so long and cut the power; return the last number it knew to be safe."""
+    """Let an engine work for so long and cut the power; return the last number it knew to be safe by then."""
     argv = [sys.executable, "-c", _WORKER, os.fspath(disk.path / "store"), str(first)]
-    worker = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    worker = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
     assert worker.stdout is not None
-    assert worker.stdout.readline() == "ready\n"
+    assert worker.stdout.readline() == b"ready\n"
     time.sleep(seconds)
+    # A flush that the cut overtakes may still come back and say so: only what was said before counts.
+    os.set_blocking(worker.stdout.fileno(), False)
+    told = worker.stdout.read() or b""
     disk.cut_power()
     worker.send_signal(signal.SIGKILL)
-    told, _ = worker.communicate()
-    numbers = [int(line.split()[1]) for line in told.splitlines() if line.endswith(tuple("0123456789"))]
+    worker.wait()
+    worker.stdout.close()
+    numbers = [int(line.split()[1]) for line in told.splitlines()]
     return max(numbers, default=None)
 
 
