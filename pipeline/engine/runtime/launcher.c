@@ -9,7 +9,8 @@
  * only in the child's mount namespace, so nothing has to be unmounted, however it ends.
  *
  * Paths inside the container are resolved by openat2 with RESOLVE_IN_ROOT: an image's links cannot
- * lead out of it. Called as `launcher init COMMAND...` it is only the init, for an OCI runtime. */
+ * lead out of it. Called as `launcher init COMMAND...` it is only the init, for an OCI runtime; called as
+ * `launcher filter` it prints the system call filter, for a runner that takes one. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -289,6 +290,11 @@ int main(int argc, char **argv, char **env) {
     if (argc > 2 && strcmp(argv[1], "init") == 0) {
         if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) refuse("prctl: %s\n", reason(errno));
         be_init(argv + 2, env);
+    }
+    if (argc == 2 && strcmp(argv[1], "filter") == 0) {
+        size_t count;
+        const struct sock_filter *filter = build_filter(&count);
+        return filter == NULL || fwrite(filter, sizeof *filter, count, stdout) != count || fflush(stdout) != 0;
     }
     if (fcntl(STATUS_FD, F_SETFD, FD_CLOEXEC) != 0) refuse("usage: launcher init COMMAND...\n");
     /* Until the command runs nobody may look into this process, which knows secrets and the host. */

@@ -90,7 +90,7 @@ static void emit_table(const struct denied *table) {
     answer(SECCOMP_RET_ALLOW);
 }
 
-int install_filter(void) {
+const struct sock_filter *build_filter(size_t *count) {
     length = 0;
     load(offsetof(struct seccomp_data, arch));
 #ifdef __x86_64__
@@ -111,10 +111,17 @@ int install_filter(void) {
     answer(SECCOMP_RET_ERRNO | EPERM);
     emit_table(denied_native());
 #endif
-    if (length == sizeof program / sizeof *program) {
+    *count = length;
+    return length < sizeof program / sizeof *program ? program : NULL;
+}
+
+int install_filter(void) {
+    size_t count;
+    struct sock_fprog filter = {.filter = (struct sock_filter *)build_filter(&count)};
+    filter.len = (unsigned short)count;
+    if (filter.filter == NULL) {
         errno = E2BIG;
         return -1;
     }
-    struct sock_fprog filter = {(unsigned short)length, program};
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter);
 }

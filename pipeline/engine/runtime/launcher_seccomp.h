@@ -2,6 +2,7 @@
 #ifndef LAUNCHER_SECCOMP_H
 #define LAUNCHER_SECCOMP_H
 
+#include <linux/filter.h>
 #include <stddef.h>
 
 /* What one instruction set denies. `clone3` answers "no such call" so that libraries fall back to
@@ -16,6 +17,9 @@ const struct denied *denied_native(void);
 #ifdef __x86_64__
 const struct denied *denied_i386(void);
 #endif
+
+/* Return the filter and its length in instructions; NULL when it has become too long. */
+const struct sock_filter *build_filter(size_t *count);
 
 /* Install the filter; needs CAP_SYS_ADMIN, since new privileges stay allowed. 0, or -1 with errno. */
 int install_filter(void);

@@ -1,8 +1,4 @@
-"""The reference runner: `runc` with a specification that means the same as the launcher's set-up.
-
-The mounts are made by a thread in a mount namespace of its own, which `runc` is started from; they
-vanish when both have ended.
-"""
+"""The reference runner: `runc` with a specification that means the same as the launcher's set-up."""
 
 from __future__ import annotations
 
@@ -16,29 +12,25 @@ import subprocess
 import tempfile
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine.mounts import bind, mount_overlay
-from pipeline.engine.rootpath import find_status, make_directories, resolve
-from pipeline.engine.runtime.errors import RedirectFailed, RunnerFailed
+from pipeline.engine.runtime.errors import RunnerFailed
 from pipeline.engine.runtime.launcher import LAUNCHER
+from pipeline.engine.runtime.merged import INIT, MergedContainer, run_merged
 from pipeline.engine.runtime.runc_spec import process_of, runc_spec
-from pipeline.engine.runtime.spec import BindMount, FileMount, OverlayMount, Running, TmpfsMount
-from pipeline.engine.runtime.syscalls import CLONE_NEWNS, MS_PRIVATE, MS_REC, mount, unshare
+from pipeline.engine.runtime.spec import Running
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipeline.engine.runtime.cgroups import Cgroups
-    from pipeline.engine.runtime.spec import ExecSpec, Mounted
+    from pipeline.engine.runtime.spec import ExecSpec
 
 _STATE: Final = Path("/run/pipeline-runc")
 _POLL_S: Final = 0.005
 _STATE_POLLS: Final = 50
-_INIT: Final = "/.init"
 
 
 class RuncMissing(EngineError):
@@ -73,19 +65,7 @@ class RuncRunner:
         started: Callable[[Running], None] | None = None,
     ) -> int:
         """Run to the end; see `Runner.run`."""
-        container = _Container(self._root, spec, (stdin, stdout, stderr), started)
-        thread = threading.Thread(target=container.live, name=f"runc-{spec.id}", daemon=True)
-        thread.start()
-        try:
-            return await asyncio.shield(container.result)
-        except asyncio.CancelledError:
-            container.cancelled.set()
-            while not container.result.done():
-                with suppress(asyncio.CancelledError, EngineError):
-                    await asyncio.shield(container.result)
-            raise
-        finally:
-            thread.join()
+        return await run_merged(_Container(self._root, spec, (stdin, stdout, stderr), started))
 
     async def run_inside(
         self, running: Running, spec: ExecSpec, *, stdin: int, stdout: int, stderr: int
@@ -120,8 +100,8 @@ class RuncRunner:
         raise RunnerFailed(f"cannot run a command in `{running.id}`: it is not running")
 
 
-class _Container:
-    """One `runc run`, from the thread that made its mounts."""
+class _Container(MergedContainer):
+    """One `runc run`."""
 
     def __init__(
         self,
@@ -130,129 +110,24 @@ class _Container:
         stdio: tuple[int, int, int],
         started: Callable[[Running], None] | None,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        super().__init__(root, spec, stdio, started)
         self._runc = ["runc", "--root", os.fspath(root / "state")]
-        self._spec = spec
-        self._stdio = stdio
-        self._started = started
-        self._bundle = Path(tempfile.mkdtemp(prefix="bundle-", dir=root))
-        self._rootfs = self._bundle / "rootfs"
-        self._rootfs.mkdir()  # seen from outside too, where `runc exec` wants a directory of this name
-        self._redirects: dict[str, int] = {}
-        self.result: asyncio.Future[int] = self._loop.create_future()
-        self.cancelled = threading.Event()
 
-    def live(self) -> None:
-        """Do everything, in a thread that ends with it."""
-        try:
-            outcome: int | EngineError = self._run()
-        except RunnerFailed as error:
-            outcome = error
-        except (EngineError, OSError) as error:
-            outcome = RunnerFailed(f"cannot set up the container: {error}")
-        finally:
-            for descriptor in self._redirects.values():
-                os.close(descriptor)
-        self._loop.call_soon_threadsafe(self._tell, outcome)
+    def helper(self) -> Path | None:
+        """Return the init, if there is one."""
+        return LAUNCHER if self.spec.init and os.access(LAUNCHER, os.X_OK) else None
 
-    def _tell(self, outcome: int | EngineError) -> None:
-        shutil.rmtree(self._bundle)
-        if isinstance(outcome, EngineError):
-            self.result.set_exception(outcome)
-        else:
-            self.result.set_result(outcome)
-
-    def _run(self) -> int:
-        unshare(CLONE_NEWNS)
-        mount("none", "/", "", MS_REC | MS_PRIVATE, "")
-        # On a tmpfs of this namespace: what is below it goes when the namespace goes.
-        mount("tmpfs", os.fspath(self._bundle), "tmpfs", 0, "mode=700")
-        self._make_mounts()
-        self._open_redirects()
-        has_init = self._spec.init and os.access(LAUNCHER, os.X_OK)
-        argv = (_INIT, "init", *self._spec.argv) if has_init else self._spec.argv
-        gate = self._bundle / "gate" if self._started else None
+    def supervise(self) -> int:
+        """Make the bundle and see `runc run` through."""
+        argv = (INIT, "init", *self.spec.argv) if self.helper() else self.spec.argv
+        gate = self.bundle / "gate" if self.started else None
         if gate:
             os.mkfifo(gate)
-        spec = runc_spec(self._spec, argv, self._rootfs, gate)
-        (self._bundle / "config.json").write_text(json.dumps(spec))
-        return self._supervise(gate)
-
-    def _make_mounts(self) -> None:
-        overlay = self._spec.rootfs
-        stubs = self._bundle / "stubs"
-        stubs.mkdir()
-        (stubs / _INIT.lstrip("/")).touch()
-        self._rootfs.mkdir()
-        mount_overlay(self._rootfs, (*overlay.lowers, stubs), overlay.upper, overlay.work)
-        for number, wanted in enumerate(self._spec.mounts):
-            self._make_mount(wanted, self._bundle / f"mount{number}")
-        if self._spec.init and os.access(LAUNCHER, os.X_OK):
-            bind(LAUNCHER, self._rootfs / _INIT.lstrip("/"), read_only=True)
-        owner = (self._spec.uid, self._spec.gid)
-        make_directories(resolve(os.fspath(self._rootfs), self._spec.cwd), owner=owner)
-
-    def _make_mount(self, wanted: Mounted, place: Path) -> None:
-        if isinstance(wanted, BindMount):
-            self._bind(wanted.source, wanted.target, read_only=wanted.read_only)
-        elif isinstance(wanted, TmpfsMount):
-            size = f",size={wanted.size_bytes}" if wanted.size_bytes else ""
-            target = self._reach(wanted.target, is_dir=True)
-            mount("tmpfs", target, "tmpfs", 0x2 | 0x4, f"mode={wanted.mode:o}{size}")
-        elif isinstance(wanted, FileMount):
-            place.write_bytes(wanted.content)
-            os.chown(place, wanted.uid, wanted.gid)
-            os.chmod(place, wanted.mode)
-            self._bind(place, wanted.target, read_only=True)
-        elif isinstance(wanted, OverlayMount):
-            place.mkdir()
-            mount_overlay(place, wanted.overlay.lowers, wanted.overlay.upper, wanted.overlay.work)
-            source = resolve(os.fspath(place), wanted.source_path)
-            self._bind(Path(source), wanted.target, read_only=wanted.read_only)
-
-    def _bind(self, source: Path, target: str, *, read_only: bool) -> None:
-        bind(source, Path(self._reach(target, is_dir=source.is_dir())), read_only=read_only)
-
-    def _reach(self, target: str, *, is_dir: bool) -> str:
-        place = resolve(os.fspath(self._rootfs), target)
-        if is_dir:
-            make_directories(place)
-        elif find_status(place) is None:
-            make_directories(os.path.dirname(place))
-            os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-        return place
-
-    def _open_redirects(self) -> None:
-        spec = self._spec
-        for name in ("stdin", "stdout", "stderr"):
-            path = {
-                "stdin": spec.redirect_stdin,
-                "stdout": spec.redirect_stdout,
-                "stderr": spec.redirect_stderr,
-            }[name]
-            if path:
-                self._redirects[name] = self._open_redirect(name, path)
-
-    def _open_redirect(self, name: str, path: str) -> int:
-        try:
-            place = resolve(os.fspath(self._rootfs), os.path.join(self._spec.cwd, path))
-            if name == "stdin":
-                return os.open(place, os.O_RDONLY | os.O_CLOEXEC)
-            is_new = find_status(place) is None
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            descriptor = os.open(place, flags, 0o600)
-            if is_new:
-                os.fchown(descriptor, self._spec.uid, self._spec.gid)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise RedirectFailed(f"open redirect {name} file: open {path}: {reason}") from error
-        return descriptor
-
-    def _supervise(self, gate: Path | None) -> int:
-        stdin, stdout, stderr = self._stdio
+        (self.bundle / "config.json").write_text(json.dumps(runc_spec(self.spec, argv, self.rootfs, gate)))
+        stdin, stdout, stderr = self.stdio
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *self._runc, "run", "--bundle", self._bundle, self._spec.id],
-            stdin=self._redirects.get("stdin", stdin),
+            ["setpriv", "--pdeathsig", "KILL", *self._runc, "run", "--bundle", self.bundle, self.spec.id],
+            stdin=self.redirects.get("stdin", stdin),
             stdout=stdout,
             stderr=stderr,
         )
@@ -276,19 +151,19 @@ class _Container:
             return False
         pidfd = os.pidfd_open(json.loads(state.read_text())["pid"])
         running = Running(
-            id=self._spec.id,
+            id=self.spec.id,
             pidfd=pidfd,
-            redirect_stdout=self._redirects.pop("stdout", None),
-            redirect_stderr=self._redirects.pop("stderr", None),
+            redirect_stdout=self.redirects.pop("stdout", None),
+            redirect_stderr=self.redirects.pop("stderr", None),
         )
         told = threading.Event()
 
         def tell() -> None:
-            assert self._started is not None  # noqa: S101 - there is a gate only for it
-            self._started(running)
+            assert self.started is not None  # noqa: S101 - there is a gate only for it
+            self.started(running)
             told.set()
 
-        self._loop.call_soon_threadsafe(tell)
+        self.loop.call_soon_threadsafe(tell)
         while not told.wait(_POLL_S):
             if self.cancelled.is_set():
                 return True
@@ -296,15 +171,13 @@ class _Container:
         return True
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
-        subprocess.run([*self._runc, "delete", "--force", self._spec.id], capture_output=True, check=False)
+        subprocess.run([*self._runc, "delete", "--force", self.spec.id], capture_output=True, check=False)
         try:
             process.wait(timeout=0.2)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
-            subprocess.run(
-                [*self._runc, "delete", "--force", self._spec.id], capture_output=True, check=False
-            )
+            subprocess.run([*self._runc, "delete", "--force", self.spec.id], capture_output=True, check=False)
 
 
 def _sweep() -> None:
