@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from pipeline.engine.rootpath import find_status, is_directory
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
@@ -144,19 +145,25 @@ def changed_files(changes: Changes, before: str) -> frozenset[str]:
     return frozenset((*there, *removed_files(changes, before)))
 
 
-def is_known_to_git(path: str) -> bool:
-    """Say whether a path is a file or a link."""
-    try:
-        mode = os.lstat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
+def find_file(root: str, path: str) -> str | None:
+    """Return the place of a file or a link; None when there is none, or when a link stands above it."""
+    *above, name = path.split("/")
+    here = root
+    for part in above:
+        here = f"{here}/{part}"
+        if not is_directory(here):
+            return None
+    info = find_status(f"{here}/{name}")
+    known = info is not None and (stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode))
+    return f"{here}/{name}" if known else None
 
 
-def copy_for_git(source: str, target: str) -> None:
-    """Copy what git would see of a file or a link, if there is one."""
-    if not is_known_to_git(source):
+def copy_for_git(root: str, path: str, into: str) -> None:
+    """Copy what git would see of a file or a link, if there is one, to the same path in another root."""
+    source = find_file(root, path)
+    if source is None:
         return
+    target = f"{into}/{path}"
     os.makedirs(os.path.dirname(target), exist_ok=True)
     shutil.copyfile(source, target, follow_symlinks=False)
     if not os.path.islink(target):
@@ -254,7 +261,7 @@ def _differ(before: Path, after: Path, changes: Changes) -> Iterator[Callable[..
         for root, shown in ((before, f"{folder}/a"), (after, f"{folder}/b")):
             os.mkdir(shown)
             for path in changed_files(changes, os.fspath(before)):
-                copy_for_git(f"{root}/{path}", f"{shown}/{path}")
+                copy_for_git(os.fspath(root), path, shown)
         yield lambda *options: _diff(folder, *options)
 
 

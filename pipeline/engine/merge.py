@@ -19,10 +19,10 @@ from pipeline.engine.changes import (
     changed_files,
     copy_for_git,
     find_changes,
-    is_known_to_git,
+    find_file,
     removed_files,
 )
-from pipeline.engine.rootpath import is_directory, make_directories, remove, resolve
+from pipeline.engine.rootpath import find_status, is_directory, make_directories, remove, resolve
 from pipeline.engine.transfer import Copier
 from pipeline.errors import EngineError
 
@@ -179,7 +179,7 @@ class _Repository:
         for name in os.listdir(self.work):
             remove(os.fspath(self.work / name))
         for path in paths:
-            copy_for_git(f"{root}/{path}", f"{self.work}/{path}")
+            copy_for_git(root, path, os.fspath(self.work))
         self.run("add", "--all", "--force", ".")
         parents = ("-p", parent) if parent else ()
         return self.run("commit-tree", "-m", "files", *parents, self.run("write-tree"))
@@ -241,39 +241,53 @@ def _what_happened(stages: frozenset[str]) -> str:
 def _take_over(root: str, repository: _Repository, start: str, sides: Sequence[Side]) -> None:
     """Change the tree to what the repository has now."""
     listing = repository.run("diff", "--name-status", "--no-renames", "-z", start, "HEAD").split("\0")
+    kinds = list(zip(listing[::2], listing[1::2], strict=False))
+    # Removals first: a link that is put in a directory's place must not lead them elsewhere.
+    for path in (path for kind, path in kinds if kind == "D"):
+        remove(resolve(root, path, follow_last=False))
     copier = Copier()
-    for kind, path in zip(listing[::2], listing[1::2], strict=False):
+    for path in (path for kind, path in kinds if kind != "D"):
         target = resolve(root, path, follow_last=False)
-        if kind == "D":
-            remove(target)
-            continue
         make_directories(os.path.dirname(target))
+        theirs = [place for side in sides if (place := find_file(side.after, path)) is not None]
         merged = repository.work / path
-        source = next((s for side in sides if _is_equal(merged, s := f"{side.after}/{path}")), None)
+        source = next((place for place in theirs if _is_equal(merged, place)), None)
         if source is not None:
             copier.node(source, target, os.lstat(source))
-            continue
-        like = next(
-            (s for s in (*(f"{side.after}/{path}" for side in sides), target) if os.path.isfile(s)), None
-        )
-        content, found = merged.read_bytes(), os.stat(like) if like is not None else None
-        remove(target)
-        Path(target).write_bytes(content)
-        if found is not None:
-            os.chown(target, found.st_uid, found.st_gid)
-            os.chmod(target, stat.S_IMODE(found.st_mode))
-            os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+        else:
+            _write_joined(merged, target, [*theirs, target])
     copier.finish()
 
 
+def _write_joined(merged: Path, target: str, alike: Sequence[str]) -> None:
+    """Put what no side has as it is: with the attributes of the first file among `alike`."""
+    if merged.is_symlink():
+        remove(target)
+        os.symlink(os.readlink(merged), target)
+        return
+    like = next((place for place in alike if stat.S_ISREG(_mode_of(place))), os.fspath(merged))
+    content, found = merged.read_bytes(), os.lstat(like)
+    remove(target)
+    with open(target, "xb") as stream:
+        stream.write(content)
+    os.chown(target, found.st_uid, found.st_gid)
+    os.chmod(target, stat.S_IMODE(found.st_mode))
+    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
 def _is_equal(merged: Path, source: str) -> bool:
-    if not is_known_to_git(source) or merged.is_symlink() != os.path.islink(source):
+    if merged.is_symlink() != os.path.islink(source):
         return False
     if merged.is_symlink():
         return os.readlink(merged) == os.readlink(source)
     if (merged.lstat().st_mode ^ os.lstat(source).st_mode) & 0o100:
         return False
     return merged.read_bytes() == Path(source).read_bytes()
+
+
+def _mode_of(path: str) -> int:
+    info = find_status(path)
+    return info.st_mode if info is not None else 0
 
 
 def _keep_directories(root: str, sides: Sequence[Side]) -> None:

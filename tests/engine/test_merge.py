@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline.engine.changes import file_changes, patch_text
 from pipeline.engine.merge import MergeConflict, merge
 
 if TYPE_CHECKING:
@@ -204,3 +205,37 @@ def test_modes_and_links_are_kept(tmp_path: Path) -> None:
     assert stat.S_IMODE((root / "tool").stat().st_mode) == 0o4750
     assert (root / "a").read_text() == "one\n2\n3\n4\nfive\n"
     assert stat.S_IMODE((root / "a").stat().st_mode) == 0o600
+
+
+def test_a_link_of_one_side_leads_nobody_out(tmp_path: Path) -> None:
+    """Where one side puts a link and the other a file below its name, nothing behind the link is touched."""
+    outside = write(tmp_path / "outside", {"secret": "secret\n"})
+    root, before = write(tmp_path / "root", {"k": "k"}), write(tmp_path / "before", {"k": "k"})
+    ours, theirs = write(tmp_path / "ours", {"k": "k"}), write(tmp_path / "theirs", {"k": "k"})
+    (ours / "d").symlink_to(outside)
+    (theirs / "d").mkdir()
+    (theirs / "d" / "secret").write_text("changed\n")
+
+    with pytest.raises(MergeConflict):
+        merge(os.fspath(root), [(before, ours), (before, theirs)], "FAIL")
+
+    assert read(outside) == {"secret": "secret\n"}
+    assert read(root) == {"k": "k"}
+    stats = file_changes(theirs, ours)
+    assert [(change.path, change.kind) for change in stats] == [
+        ("d", "ADDED"), ("d/", "REMOVED"), ("d/secret", "REMOVED"),
+    ]  # fmt: skip
+    assert "+secret" not in patch_text(theirs, ours)
+
+
+def test_a_link_in_a_directorys_place_hides_nothing_else(tmp_path: Path) -> None:
+    """The files of the directory go before the link comes."""
+    base: Files = {"d/f": "old\n", "other/f": "kept\n"}
+    root, before = write(tmp_path / "root", base), write(tmp_path / "before", base)
+    ours, theirs = write(tmp_path / "ours", {"other/f": "kept\n"}), write(tmp_path / "theirs", base)
+    (ours / "d").symlink_to("other")
+
+    merge(os.fspath(root), [(before, ours), (before, theirs)], "FAIL")
+
+    assert os.readlink(root / "d") == "other"
+    assert (root / "other" / "f").read_text() == "kept\n"
