@@ -19,6 +19,8 @@ import pytest
 
 from pipeline.digest import digest_text
 from pipeline.engine import mounts
+from pipeline.engine.ops import Filters
+from pipeline.engine.sources.host import HostDirectories
 from pipeline.engine.store import Store, StoredResult, StoreUnusable
 from tests.engine.store_helpers import commit, key, opened, read, write
 
@@ -263,3 +265,28 @@ def test_a_disk_that_fills_up_at_any_step_is_told_in_one_sentence(tmp_path: Path
     advice = "prune the store, or free space on its disk"
     assert free_pages > 10
     assert told <= {("no space left on device", advice), ("its disk is full", advice)}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("files", [30, 3000], ids=["by one process", "by several"])
+async def test_a_host_directory_that_does_not_fit_leaves_nothing(tmp_path: Path, files: int) -> None:
+    """The error is the disk's, with advice; with space again the same session reads it."""
+    mounts.enter_private_mount_namespace()
+    for number in range(files):
+        path = tmp_path / f"work/{number % 30}/{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(12 * 4096 * 30 // files))
+    with _small_disk(tmp_path / "disk", "64m") as disk, opened(disk / "store") as store:
+        host = HostDirectories(store, tmp_path / "work")
+        _fill(disk, 100)
+
+        with pytest.raises(StoreUnusable) as caught:
+            await host.load(".", Filters())
+        left = os.listdir(disk / "store/snapshots")
+        (disk / "filler").unlink()
+        content = await host.load(".", Filters())
+
+        assert str(caught.value) == f"cannot use the store `{disk}/store`: no space left on device"
+        assert caught.value.hint == "prune the store, or free space on its disk"
+        assert left == ["0"]
+        assert store.index.find_content(content) is not None

@@ -127,8 +127,10 @@ class Snapshots:
 
     def discard(self, draft: Draft) -> None:
         """Give a draft up and remove its files; one that was committed or discarded already is left alone."""
-        if self._database.write("DELETE FROM drafts WHERE id = ?", (draft.id,)):
+        # The files first: they may be what fills the disk, and then no row can be changed.
+        if self._database.row("SELECT 1 FROM drafts WHERE id = ?", (draft.id,)) is not None:
             remove_tree(self._folder / str(draft.id))
+            self._database.write("DELETE FROM drafts WHERE id = ?", (draft.id,))
 
     def changes(self, snapshot: Snapshot) -> Path:
         """Return the directory of a snapshot's own changes over its parent, as an overlay layer."""
