@@ -222,6 +222,30 @@ async def test_what_is_not_committed(dag: dagger.Client, local: dagger.GitReposi
     assert await changes.after().file("f").contents() == "3"
 
 
+async def test_a_file_that_is_tracked_and_ignored(dag: dagger.Client, sample: Sample) -> None:
+    """A file that git tracks counts though a rule ignores it; other ignored files do not."""
+    (sample.git.path / ".gitignore").write_text("*.log\n")
+    (sample.git.path / "kept[1].log").write_text("old")
+    sample.git("add", "-f", "kept[1].log", ".gitignore")
+    sample.git("commit", "-q", "-m", "keep a log")
+    (sample.git.path / "kept[1].log").write_text("new")
+    (sample.git.path / "other.log").write_text("")
+
+    changes = dag.host().directory(str(sample.git.path), no_cache=True).as_git().uncommitted()
+
+    assert await changes.modified_paths() == ["kept[1].log"]
+    assert (await changes.added_paths(), await changes.removed_paths()) == ([], [])
+
+
+async def test_a_bare_repository_has_nothing_uncommitted(
+    dag: dagger.Client, sample: Sample, tmp_path: Path
+) -> None:
+    """Without a worktree there is nothing that is not committed."""
+    sample.git("clone", "-q", "--bare", ".", str(tmp_path / "bare"))
+
+    assert await dag.host().directory(str(tmp_path / "bare")).as_git().uncommitted().is_empty()
+
+
 async def test_nothing_uncommitted(served: dagger.GitRepository) -> None:
     """A repository on a server has nothing that is not committed, and an address."""
     assert await served.uncommitted().is_empty()

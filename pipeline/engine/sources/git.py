@@ -176,6 +176,23 @@ class GitSources:
                 ) from error
         return ResolvedRef(commit=base.strip())
 
+    async def tracked_despite_rules(self, repository: Repository) -> list[str] | None:
+        """Return the files of a worktree that `.gitignore` names although git tracks them.
+
+        None when the repository has no worktree: it is on a server, bare, or a `.git` directory.
+        """
+        place = repository.place
+        if not isinstance(place, LocalPlace):
+            return None
+        rules = ("--cached", "--ignored", "--exclude-per-directory=.gitignore")
+        with self._store.snapshots.view(place.snapshot) as root:
+            where = _inside(root, place.path)
+            inside = await self._git.local("rev-parse", "--is-inside-work-tree", cwd=where)
+            if inside.strip() != "true":
+                return None
+            listing = await self._git.local("ls-files", "-z", *rules, cwd=where)
+        return [path for path in listing.split("\0") if path]
+
     async def _open_first(self, places: tuple[GitAddress, ...], addresses: Mapping[str, str]) -> Repository:
         await self._make_folder()
         for place in places[:-1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -113,12 +114,16 @@ def _names(kind: str) -> Resolve:
 
 
 async def uncommitted(scope: Scope, owner: GitRepository, _: Mapping[str, Any]) -> Changeset:
-    """Return what a worktree has beside its last commit; a remote repository has nothing."""
-    if owner.directory is None:
+    """Return what a worktree has beside its last commit; a repository without one has nothing."""
+    tracked = await scope.engine.git.tracked_despite_rules(owner.repository)
+    if owner.directory is None or tracked is None:
         return Changeset(before=Directory(), after=Directory())
     head = GitRef(owner=owner, resolved=owner.repository.refs.head())
     before = await tree(scope, head, {"discardGitDir": True, "depth": 1, "includeTags": False})
     after = owner.directory.filter(exclude=[".git"], gitignore=True)
+    if tracked:
+        include = [re.sub(r"[*?\[\]\\!]", r"\\\g<0>", path) for path in tracked]
+        after = after.with_directory("/", owner.directory, include=include)
     return Changeset(before=before, after=after)
 
 
