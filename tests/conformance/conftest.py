@@ -289,6 +289,14 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
+async def image(base: dagger.Container, registry: str) -> str:
+    """The address of an image with busybox in a registry."""
+    address = f"{registry}/build-base:v1"
+    await base.publish(address)
+    return address
+
+
+@pytest.fixture
 def unique() -> str:
     """A text no other test uses, so that nothing is found in the cache."""
     return os.urandom(8).hex()
