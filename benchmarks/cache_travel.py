@@ -68,7 +68,7 @@ def timed(store: Path, project: Path, *argv: str) -> float:
 
 def runner(folder: Path, name: str, project: Path, source: str | None) -> tuple[float, float]:
     """Return the seconds of the import and of the run on a new machine."""
-    checkout, store = folder / name, folder / f"store-{name}"
+    checkout, store = folder / f"checkout-{name}", folder / f"store-{name}"
     subprocess.run(["git", "clone", "-q", str(project), str(checkout)], check=True)
     imported = timed(store, checkout, "cache", "import", source) if source else 0.0
     return imported, timed(store, checkout, "run", "-q", "--image-fallback", "recipe")
@@ -86,9 +86,9 @@ def main() -> None:
         directory, image = str(folder / "cache"), f"oci://{address}/cache:main"
         _, cold = runner(folder, "cold", project, None)
         first = folder / "store-cold"
-        written = timed(first, folder / "cold", "cache", "export", directory)
-        again = timed(first, folder / "cold", "cache", "export", directory)
-        pushed = timed(first, folder / "cold", "cache", "export", image)
+        written = timed(first, folder / "checkout-cold", "cache", "export", directory)
+        again = timed(first, folder / "checkout-cold", "cache", "export", directory)
+        pushed = timed(first, folder / "checkout-cold", "cache", "export", image)
         size = sum(path.stat().st_size for path in Path(directory).rglob("*") if path.is_file())
         rows = [("cold", 0.0, cold)]
         rows.append(("warm by directory", *runner(folder, "directory", project, directory)))
