@@ -32,6 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         workdir = os.path.abspath(options.workdir or os.getcwd())
         if not os.path.isdir(workdir):
             raise UsageError(f"cannot use `{workdir}` as the working directory: it is no directory")
+        if options.command == "shell" and os.geteuid() != 0:
+            return _shell_outside(options, workdir)
+        from pipeline.engine.rootless.enter import enter_user_namespace
+
+        enter_user_namespace()
         from pipeline.session import process
 
         if options.command == "session":
@@ -43,6 +48,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if problem.hint:
             print(f"hint: {problem.hint}", file=sys.stderr)  # noqa: T201
         return EXIT_USAGE if isinstance(problem, UsageError) else EXIT_FAILED
+
+
+def _shell_outside(options: argparse.Namespace, workdir: str) -> int:
+    from pipeline.session.outside import run_outside
+
+    given = ["--workdir", workdir]
+    for name in ("store", "runner", "image_fallback", "events"):
+        if (value := getattr(options, name)) is not None:
+            given += [f"--{name.replace('_', '-')}", str(value)]
+    if options.offline:
+        given.append("--offline")
+    return run_outside(given, options.argv, workdir=workdir, events=options.events)
 
 
 def _settings(options: argparse.Namespace) -> EngineSettings:

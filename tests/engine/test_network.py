@@ -330,7 +330,12 @@ async def test_a_name_server_on_loopback_is_reached_through_a_forwarder() -> Non
     udp, _ = await loop.create_datagram_endpoint(Server, local_addr=("127.0.0.1", port))
     tcp = await asyncio.start_server(serve, "127.0.0.1", port)
     forwarder = DnsForwarder("127.0.0.1", port=port)
-    await forwarder.open("127.0.0.2", port=port)
+    await forwarder.open(
+        "127.0.0.2",
+        datagrams=socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK),
+        streams=socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK),
+        port=port,
+    )
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.setblocking(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 from pathlib import Path
 from typing import Final
 
@@ -42,15 +43,25 @@ class DnsForwarder(asyncio.DatagramProtocol):
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def open(self, address: str, *, port: int = _PORT) -> None:
-        """Listen.
+    async def open(
+        self, address: str, *, datagrams: socket.socket, streams: socket.socket, port: int = _PORT
+    ) -> None:
+        """Listen with two sockets that are not bound yet, of the network namespace that `address` is in.
 
         Raises:
-            OSError: The address cannot be listened on.
+            OSError: The address cannot be listened on; the sockets are closed.
         """
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(address, port))
-        self._server = await asyncio.start_server(self._pass_stream, address, port)
+        try:
+            streams.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            for listener in (datagrams, streams):
+                listener.bind((address, port))
+        except OSError:
+            datagrams.close()
+            streams.close()
+            raise
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=datagrams)
+        self._server = await asyncio.start_server(self._pass_stream, sock=streams)
 
     def close(self) -> None:
         """Stop listening; queries under way are dropped."""

@@ -146,13 +146,24 @@ static struct short_name shorten(const char *path) {
     return name;
 }
 
+static bool in_user_namespace(void) {
+    char map[64] = "";
+    int fd = open("/proc/self/uid_map", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, map, sizeof map - 1) < 0) fail('E', errno, "read the map of user ids");
+    close(fd);
+    unsigned long inside, outside, count;
+    return sscanf(map, "%lu %lu %lu", &inside, &outside, &count) != 3 || inside != 0 || outside != 0 || count != 4294967295UL;
+}
+
+/* The first is "off", in the one spelling that goes with `userxattr`. */
 static const char *const overlay_options[][2] = {
-    {"redirect_dir", "off"}, {"metacopy", "off"}, {"index", "off"}, {"xino", "off"}};
+    {"redirect_dir", "nofollow"}, {"metacopy", "off"}, {"index", "off"}, {"xino", "off"}};
 
 /* For kernels before 6.7, which take all layers in one page of text. */
 static int old_overlay(const struct short_name *names, const struct overlay *overlay, size_t layers) {
     char page[4096];
-    size_t used = (size_t)snprintf(page, sizeof page, "redirect_dir=off,metacopy=off,index=off,xino=off,");
+    size_t used = (size_t)snprintf(page, sizeof page, "%sredirect_dir=nofollow,metacopy=off,index=off,xino=off,",
+                                   in_user_namespace() ? "userxattr," : "");
     if (*overlay->upper)
         used += (size_t)snprintf(page + used, sizeof page - used, "volatile,upperdir=%s,workdir=%s,",
                                  names[layers].text, names[layers + 1].text);
@@ -192,6 +203,9 @@ static int new_overlay(const struct overlay *overlay) {
         for (size_t i = 0; i < sizeof overlay_options / sizeof *overlay_options; i++)
             if (set_option(context, overlay_options[i][0], overlay_options[i][1]) != 0)
                 fail('E', errno, "set overlay option `%s`", overlay_options[i][0]);
+        /* Attributes of the kind `trusted.` are out of reach there. */
+        if (in_user_namespace() && syscall(SYS_fsconfig, context, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) != 0)
+            fail('E', errno, "set overlay option `userxattr`");
         if (*overlay->upper && (set_option(context, "upperdir", names[layers].text) != 0 ||
                                 set_option(context, "workdir", names[layers + 1].text) != 0 ||
                                 syscall(SYS_fsconfig, context, FSCONFIG_SET_FLAG, "volatile", NULL, 0) != 0))
@@ -266,6 +280,21 @@ static int attach_at(int root, int mount, const char *target, bool is_dir) {
 
 /* ---- the container's own file systems ---------------------------------------------------------- */
 
+/* Make a device file; in a user namespace, where nobody may, show the host's own. One that it lacks nobody needs. */
+static void make_device(int dev, const char *name, mode_t mode, unsigned major, unsigned minor) {
+    if (mknodat(dev, name, mode, makedev(major, minor)) == 0) return;
+    char path[32];
+    snprintf(path, sizeof path, "/dev/%s", name);
+    int saved = errno, node = -1, cover = -1;
+    if (saved == EPERM && access(path, F_OK) != 0) return;
+    if (saved == EPERM && mknodat(dev, name, S_IFREG | 0600, 0) == 0)
+        node = openat(dev, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (node >= 0) cover = clone_tree(AT_FDCWD, path);
+    if (cover < 0 || attach(cover, node, "") != 0) fail('E', saved, "make device `%s`", name);
+    close(cover);
+    close(node);
+}
+
 /* Lay a device over itself, which lets it be used on a file system whose devices cannot. */
 static void keep_device(int dev, const char *name) {
     int node = openat(dev, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
@@ -283,8 +312,7 @@ static void make_devices(int dev, bool insecure, bool nodev) {
         {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"}};
     size_t count = insecure ? sizeof nodes / sizeof *nodes : 6;
     for (size_t i = 0; i < count; i++)
-        if (mknodat(dev, nodes[i].name, S_IFCHR | 0666, makedev(nodes[i].major, nodes[i].minor)) != 0)
-            fail('E', errno, "make device `%s`", nodes[i].name);
+        make_device(dev, nodes[i].name, S_IFCHR | 0666, nodes[i].major, nodes[i].minor);
     for (size_t i = 0; i < count && nodev; i++) keep_device(dev, nodes[i].name);
     if (nodev && set_attributes(dev, MOUNT_ATTR_NODEV) != 0) fail('E', errno, "restrict `/dev`");
     for (size_t i = 0; i < sizeof links / sizeof *links; i++)
@@ -293,19 +321,29 @@ static void make_devices(int dev, bool insecure, bool nodev) {
         char name[16];
         for (unsigned i = 0; i < 8; i++) {
             snprintf(name, sizeof name, "loop%u", i);
-            if (mknodat(dev, name, S_IFBLK | 0660, makedev(7, i)) != 0) fail('E', errno, "make device `%s`", name);
+            make_device(dev, name, S_IFBLK | 0660, 7, i);
         }
-        if (mkdirat(dev, "net", 0755) != 0 || mknodat(dev, "net/tun", S_IFCHR | 0666, makedev(10, 200)) != 0)
-            fail('E', errno, "make device `net/tun`");
+        if (mkdirat(dev, "net", 0755) != 0) fail('E', errno, "make device `net/tun`");
+        make_device(dev, "net/tun", S_IFCHR | 0666, 10, 200);
     }
 }
 
 struct system { int proc, dev, sys; };
 
-static struct system mount_system(int root, const struct spec *spec) {
-    const uint64_t plain = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+/* The network's owner alone may mount sysfs: root of a user namespace does not own the host's, and shows the host's. */
+static int new_sys(const struct spec *spec, uint64_t shown) {
+    if ((spec->flags & F_HOST_NETWORK) == 0 || !in_user_namespace()) return new_mount("sysfs", "", shown);
+    int tree = clone_tree(AT_FDCWD, "/sys");
+    struct mount_attr change = {.attr_set = shown};
+    if (tree < 0 || syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &change, sizeof change) != 0)
+        fail('E', errno, "show `/sys`");
+    return tree;
+}
+
+static const uint64_t plain = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+
+static struct system mount_system(int root, const struct spec *spec, int sys, uint64_t shown) {
     bool insecure = spec->flags & F_INSECURE;
-    uint64_t shown = plain | (insecure ? 0 : MOUNT_ATTR_RDONLY);
     struct system system;
     system.proc = attach_at(root, new_mount("proc", "", plain), "/proc", true);
     system.dev = attach_at(root, new_mount("tmpfs", "mode=755,size=65536k", MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME), "/dev", true);
@@ -313,7 +351,7 @@ static struct system mount_system(int root, const struct spec *spec) {
     close(attach_at(system.dev, new_mount("devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC), "pts", true));
     close(attach_at(system.dev, new_mount("tmpfs", "mode=1777,size=65536k", plain), "shm", true));
     close(attach_at(system.dev, new_mount("mqueue", "", plain), "mqueue", true));
-    system.sys = attach_at(root, new_mount("sysfs", "", shown), "/sys", true);
+    system.sys = attach_at(root, sys, "/sys", true);
     int groups = open_in_root(system.sys, "fs/cgroup", O_PATH | O_DIRECTORY, 0);
     if (groups >= 0 && (spec->flags & F_HOST_NETWORK) == 0 && has_cgroup2)
         close(attach_at(system.sys, new_mount("cgroup2", "", shown), "fs/cgroup", true));
@@ -363,11 +401,13 @@ void enter_root(struct spec *spec) {
     int tree = new_overlay(&spec->rootfs);
     if (nodev && set_attributes(tree, MOUNT_ATTR_NODEV) != 0) fail('E', errno, "restrict the root");
     for (uint32_t i = 0; i < spec->mount_count; i++) prepare(&spec->mounts[i], nodev);
+    uint64_t shown = plain | (spec->flags & F_INSECURE ? 0 : MOUNT_ATTR_RDONLY);
+    int sys = new_sys(spec, shown); /* while the host's is not covered */
     if (attach(tree, AT_FDCWD, STAGING) != 0) fail('E', errno, "attach the root");
     close(tree);
     int root = open(STAGING, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root < 0 || fchdir(root) != 0) fail('E', errno, "enter the root");
-    struct system system = mount_system(root, spec);
+    struct system system = mount_system(root, spec, sys, shown);
     /* Before the mounts that users asked for, which may lie on top. */
     if ((spec->flags & F_INSECURE) == 0) hide(&system);
     close(system.proc);

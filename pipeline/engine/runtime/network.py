@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pipeline.engine.mounts import is_user_namespace
+from pipeline.engine.rootless.uplink import Uplink, UplinkRefused, has_default_route
 from pipeline.engine.runtime import nat
 from pipeline.engine.runtime.dns import DnsForwarder, find_nameservers, is_local
 from pipeline.engine.runtime.errors import NetworkFailed
@@ -80,6 +82,7 @@ class Network:
         self._forwarder: DnsForwarder | None = None
         self._enabled_forwarding = False
         self._has_rules = False
+        self._uplink: Uplink | None = None  # of the bridge's namespace, where that is not the host's
         self._names = itertools.count()
         self._used: set[int] = set()
         self._next_host = _FIRST_HOST
@@ -100,6 +103,7 @@ class Network:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(network._thread, network._open, _preferred_subnet(root))
+            await network._open_uplink()
             await network._open_names()
             network._ready.append(await loop.run_in_executor(network._thread, network._make))
         except BaseException:
@@ -131,6 +135,12 @@ class Network:
         finally:
             self._drop(namespace)
 
+    async def socket_at_bridge(self, kind: int = socket.SOCK_STREAM) -> socket.socket:
+        """Return a socket of the namespace the bridge is in, not blocking; as root that is the host's own."""
+        loop = asyncio.get_running_loop()
+        kind |= socket.SOCK_NONBLOCK
+        return await loop.run_in_executor(self._thread, socket.socket, socket.AF_INET, kind)
+
     async def socket_inside(self, namespace: Namespace) -> socket.socket:
         """Return a TCP socket of a namespace, not blocking; it stays there whoever uses it.
 
@@ -151,6 +161,8 @@ class Network:
             self._drop(self._ready.popleft())
         if self._forwarder is not None:
             self._forwarder.close()
+        if self._uplink is not None:
+            await self._uplink.close()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
 
@@ -182,6 +194,8 @@ class Network:
 
     def _open(self, preferred: int) -> None:
         try:
+            if is_user_namespace():
+                self._leave_host()
             self._bridge = _claim(preferred)
             with Netlink() as netlink:
                 name = self._bridge.name
@@ -201,6 +215,32 @@ class Network:
         except nat.NatRefused as refusal:
             self.limits += (f"execs cannot reach the outside: {refusal}",)
 
+    def _leave_host(self) -> None:
+        """Give this thread a network namespace to make the bridge in, as the host's is not ours to change.
+
+        Everything else of the engine stays in the host's: what it listens on and connects to.
+
+        Raises:
+            OSError: The kernel refused.
+        """
+        unshare(CLONE_NEWNET)
+        descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._uplink = Uplink(descriptor)
+        with Netlink() as netlink:
+            netlink.set_up(1)
+
+    async def _open_uplink(self) -> None:
+        if self._uplink is None or self._offline or self._bridge is None:
+            return
+        try:
+            await self._uplink.open(self._is_routed)
+        except UplinkRefused as refusal:
+            self.limits += (f"execs cannot reach the outside: {refusal}",)
+
+    async def _is_routed(self) -> bool:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, has_default_route)
+
     async def _open_names(self) -> None:
         found = find_nameservers()
         local = [address for address in found if is_local(address)]
@@ -209,7 +249,9 @@ class Network:
             return
         forwarder = DnsForwarder(local[0])
         try:
-            await forwarder.open(self.gateway)
+            datagrams = await self.socket_at_bridge(socket.SOCK_DGRAM)
+            streams = await self.socket_at_bridge()
+            await forwarder.open(self.gateway, datagrams=datagrams, streams=streams)
         except OSError as error:
             forwarder.close()
             self.limits += (f"execs cannot resolve names: cannot listen on the bridge: {error.strerror}",)

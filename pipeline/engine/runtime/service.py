@@ -118,11 +118,19 @@ class ContainerRun:
             OSError: Nothing listens there.
         """
         namespace = self._parts.namespace if self._parts else None
-        if namespace is not None and not namespace.address:
-            inside = await self._surround.network.socket_inside(namespace)
-            await asyncio.get_running_loop().sock_connect(inside, (_LOOPBACK, port))
-            return await asyncio.open_connection(sock=inside)
-        return await asyncio.open_connection(self.address, port)
+        network, address = self._surround.network, self.address
+        if namespace is None:  # it is in the host's network
+            return await asyncio.open_connection(address, port)
+        if namespace.address:
+            ours = await network.socket_at_bridge()
+        else:
+            ours, address = await network.socket_inside(namespace), _LOOPBACK
+        try:
+            await asyncio.get_running_loop().sock_connect(ours, (address, port))
+        except BaseException:
+            ours.close()
+            raise
+        return await asyncio.open_connection(sock=ours)
 
     # ---- the container -----------------------------------------------------------------------
 
