@@ -1,4 +1,4 @@
-"""Nothing secret is kept or told: values are planted wherever a user can give one, and looked for everywhere."""
+"""Nothing secret is kept or told: values are planted wherever a user can give one, and looked for."""
 
 from __future__ import annotations
 

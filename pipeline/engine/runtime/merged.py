@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Final
 from pipeline.engine.mounts import bind, mount_overlay
 from pipeline.engine.rootpath import find_status, make_directories, resolve
 from pipeline.engine.runtime.errors import RedirectFailed, RunnerFailed
-from pipeline.engine.runtime.spec import BindMount, FileMount, OverlayMount, TmpfsMount
+from pipeline.engine.runtime.spec import BindMount, FileMount, OverlayMount, Running, TmpfsMount
 from pipeline.engine.runtime.syscalls import CLONE_NEWNS, MS_PRIVATE, MS_REC, mount, unshare
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipeline.engine.runtime.spec import ExecSpec, Mounted, Running
+    from pipeline.engine.runtime.spec import ExecSpec, Mounted
 
 INIT: Final = "/.init"
+_POLL_S: Final = 0.005
 
 
 async def run_merged(container: MergedContainer) -> int:
@@ -75,6 +76,25 @@ class MergedContainer(ABC):
     def helper(self) -> Path | None:
         """Return what the container needs of ours at `INIT`; None for nothing."""
         return None
+
+    def tell_started(self, pidfd: int) -> None:
+        """Tell that everything is set up, and wait until that was heard; the descriptor is given away."""
+        running = Running(
+            id=self.spec.id,
+            pidfd=pidfd,
+            redirect_stdout=self.redirects.pop("stdout", None),
+            redirect_stderr=self.redirects.pop("stderr", None),
+        )
+        told = threading.Event()
+
+        def tell() -> None:
+            assert self.started is not None  # noqa: S101 - only called when there is one
+            self.started(running)
+            told.set()
+
+        self.loop.call_soon_threadsafe(tell)
+        while not told.wait(_POLL_S) and not self.cancelled.is_set():
+            pass
 
     def live(self) -> None:
         """Do everything, in a thread that ends with it."""
@@ -127,7 +147,7 @@ class MergedContainer(ABC):
             self._bind(wanted.source, wanted.target, read_only=wanted.read_only)
         elif isinstance(wanted, TmpfsMount):
             size = f",size={wanted.size_bytes}" if wanted.size_bytes else ""
-            target = self._reach(wanted.target, is_dir=True)
+            target = self.reach(wanted.target, is_dir=True)
             mount("tmpfs", target, "tmpfs", 0x2 | 0x4, f"mode={wanted.mode:o}{size}")
         elif isinstance(wanted, FileMount):
             place.write_bytes(wanted.content)
@@ -141,9 +161,10 @@ class MergedContainer(ABC):
             self._bind(Path(source), wanted.target, read_only=wanted.read_only)
 
     def _bind(self, source: Path, target: str, *, read_only: bool) -> None:
-        bind(source, Path(self._reach(target, is_dir=source.is_dir())), read_only=read_only)
+        bind(source, Path(self.reach(target, is_dir=source.is_dir())), read_only=read_only)
 
-    def _reach(self, target: str, *, is_dir: bool) -> str:
+    def reach(self, target: str, *, is_dir: bool) -> str:
+        """Return the host path of a place in the container, made if it is missing."""
         place = resolve(os.fspath(self.rootfs), target)
         if is_dir:
             make_directories(place)

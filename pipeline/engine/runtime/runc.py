@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,14 +18,13 @@ from pipeline.engine.runtime.errors import RunnerFailed
 from pipeline.engine.runtime.launcher import LAUNCHER
 from pipeline.engine.runtime.merged import INIT, MergedContainer, run_merged
 from pipeline.engine.runtime.runc_spec import process_of, runc_spec
-from pipeline.engine.runtime.spec import Running
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipeline.engine.runtime.cgroups import Cgroups
-    from pipeline.engine.runtime.spec import ExecSpec
+    from pipeline.engine.runtime.spec import ExecSpec, Running
 
 _STATE: Final = Path("/run/pipeline-runc")
 _POLL_S: Final = 0.005
@@ -150,23 +148,9 @@ class _Container(MergedContainer):
         if not state.exists():
             return False
         pidfd = os.pidfd_open(json.loads(state.read_text())["pid"])
-        running = Running(
-            id=self.spec.id,
-            pidfd=pidfd,
-            redirect_stdout=self.redirects.pop("stdout", None),
-            redirect_stderr=self.redirects.pop("stderr", None),
-        )
-        told = threading.Event()
-
-        def tell() -> None:
-            assert self.started is not None  # noqa: S101 - there is a gate only for it
-            self.started(running)
-            told.set()
-
-        self.loop.call_soon_threadsafe(tell)
-        while not told.wait(_POLL_S):
-            if self.cancelled.is_set():
-                return True
+        self.tell_started(pidfd)
+        if self.cancelled.is_set():
+            return True
         gate.write_bytes(b"")
         return True
 

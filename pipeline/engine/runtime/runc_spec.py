@@ -19,17 +19,17 @@ _EVERY: Final = (
     " AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ"
     " PERFMON BPF CHECKPOINT_RESTORE"
 )
-_KEPT: Final = (
-    "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE"
-    " SYS_CHROOT KILL AUDIT_WRITE"
-)
-_MASKED: Final = [
+KEPT: Final = (
+    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
+    "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+)  # fmt: skip
+MASKED: Final = [
     *(f"/proc/{name}" for name in ["acpi", "asound", "kcore", "keys", "latency_stats", "timer_list"]),
     *(f"/proc/{name}" for name in ["timer_stats", "sched_debug", "scsi"]),
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ]
-_READ_ONLY: Final = [f"/proc/{name}" for name in ["bus", "fs", "irq", "sys", "sysrq-trigger"]]
+READ_ONLY: Final = [f"/proc/{name}" for name in ["bus", "fs", "irq", "sys", "sysrq-trigger"]]
 _DENIED: Final = [
     "_sysctl",
     "acct",
@@ -111,7 +111,7 @@ _ENOSYS: Final = 38
 
 def process_of(spec: ExecSpec, argv: Sequence[str]) -> dict[str, Any]:
     """Return the `process` object: who runs what, and with which rights."""
-    kept = _own_capabilities() if spec.insecure else _KEPT.split()
+    kept = _own_capabilities() if spec.insecure else list(KEPT)
     names = [f"CAP_{name}" for name in kept]
     return {
         "terminal": False,
@@ -182,7 +182,7 @@ def _linux(spec: ExecSpec) -> dict[str, Any]:
     if spec.insecure:
         linux["resources"] = {"devices": [{"allow": True, "access": "rwm"}]}
         return linux
-    linux |= {"maskedPaths": _MASKED, "readonlyPaths": _READ_ONLY, "seccomp": _seccomp()}
+    linux |= {"maskedPaths": MASKED, "readonlyPaths": READ_ONLY, "seccomp": _seccomp()}
     return linux
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def find_runner(preferred: str | None = None, *, limits: Limits | None = None) -> Runner:
-    """Return the first runner that works: `launcher`, then `runc`; or just the preferred one.
+    """Return the first runner that works: `launcher`, `runc`, `bwrap`; or just the preferred one.
 
     Nothing is run; what can be known without (the program, the rights, the kernel) is checked. `limits`
     hold for each exec where the runner takes control groups and the machine has them.
@@ -24,11 +24,15 @@ def find_runner(preferred: str | None = None, *, limits: Limits | None = None) -
     Raises:
         NoRunner: None works; says why for each.
     """
-    makers: dict[str, Callable[[], Runner]] = {"launcher": lambda: _launcher(limits), "runc": _runc}
+    makers: dict[str, Callable[[], Runner]] = {
+        "launcher": lambda: _launcher(limits),
+        "runc": _runc,
+        "bwrap": lambda: _bwrap(limits),
+    }
     tried: list[tuple[str, str]] = []
     for name in [preferred] if preferred else list(makers):
         if name not in makers:
-            raise NoRunner([(name, f"unknown; the runners are {' and '.join(makers)}")])
+            raise NoRunner([(name, f"unknown; the runners are {', '.join(makers)}")])
         try:
             return makers[name]()
         except EngineError as error:
@@ -68,3 +72,11 @@ def _runc() -> Runner:
     if os.geteuid() != 0:
         raise _NotRoot
     return RuncRunner()
+
+
+def _bwrap(limits: Limits | None) -> Runner:
+    from pipeline.engine.runtime.bwrap import BwrapRunner
+
+    if os.geteuid() != 0:
+        raise _NotRoot
+    return BwrapRunner(limits=limits)
