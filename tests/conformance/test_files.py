@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
 import os
 import re
 import stat
@@ -16,6 +18,8 @@ from tests.conformance.test_mounts import tree
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.conformance.conftest import Engines
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
@@ -124,6 +128,7 @@ async def test_find_up(dag: dagger.Client) -> None:
     assert await directory.find_up("mid", "a/b") == "a/mid"
     assert await directory.find_up("top", "a/b") == "top"
     assert await directory.find_up("low", "a") is None
+    assert await directory.find_up("top", "/a/b") == "/top"
 
 
 # ---- Directory: search -----------------------------------------------------------------------
@@ -373,6 +378,25 @@ async def test_exporting_a_file(dag: dagger.Client, tmp_path: Path) -> None:
         await file.export(str(tmp_path))
     await file.export(str(tmp_path), allow_parent_dir_path=True)
     assert (tmp_path / "f").read_text() == "text"
+
+
+async def test_what_a_killed_export_left_is_removed(engines: Engines, tmp_path: Path) -> None:
+    """113. An unfinished file of an engine that was killed is gone once the next one has started."""
+    target = tmp_path / "target"
+    (target / "sub").mkdir(parents=True)
+    (target / "sub" / ".0011223344556677.part").write_text("half")
+    notes = tmp_path / "store" / "exports"
+    notes.mkdir(parents=True)
+    (notes / "0011223344556677").write_text(json.dumps({"folders": [str(target)], "below": True}))
+
+    async with engines.session() as dag:
+        assert await dag.directory().entries() == []
+        for _ in range(100):
+            if os.listdir(target / "sub") == []:
+                break
+            await asyncio.sleep(0.05)
+
+    assert os.listdir(target / "sub") == []
 
 
 # ---- File ------------------------------------------------------------------------------------

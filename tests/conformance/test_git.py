@@ -161,6 +161,16 @@ async def test_trees(repository: dagger.GitRepository, sample: Sample) -> None:
     assert await repository.commit(sample.first).tree(discard_git_dir=True).file("f").contents() == "1"
 
 
+async def test_repositories_without_git_directories(
+    dag: dagger.Client, embedded: EngineProcess, sample: Sample
+) -> None:
+    """162. A repository can say for all of its trees that they have no `.git`."""
+    with daemon(sample.git.path.parent) as address:
+        bare = dag.git(f"{address}/repo", keep_git_dir=False)
+
+        assert await bare.head().tree().entries() == ["f"]
+
+
 @pytest.mark.parametrize(("depth", "count"), [(None, 1), (1, 1), (2, 2), (0, 2), (-1, 2)])
 async def test_depth(served: dagger.GitRepository, tmp_path: Path, depth: int | None, count: int) -> None:
     """162. One commit of history comes along unless another depth, or with 0 all of it, is asked for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
 import tarfile
 from typing import TYPE_CHECKING, Any
@@ -356,6 +357,7 @@ async def test_archives(dag: dagger.Client, base: dagger.Container, workdir: Pat
     path = await image.export(f"{unique}.tar")
 
     assert path == str(workdir / f"{unique}.tar")
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     with tarfile.open(path) as archive:
         assert {"oci-layout", "index.json", "manifest.json"} <= set(archive.getnames())
     assert "A=1" in skopeo("inspect", f"oci-archive:{path}")["Env"]
