@@ -93,6 +93,8 @@ def engine_settings(config: Config) -> EngineSettings:
         image_fallback=config.images.fallback,
         max_bytes=engine.max_bytes,
         min_free_bytes=engine.min_free_bytes,
+        exec_memory_bytes=engine.exec_max_memory,
+        exec_pids=engine.exec_max_pids,
         mirrors=tuple((host, url) for host, urls in config.images.mirrors.items() for url in urls),
         network=network_settings(config),
     )

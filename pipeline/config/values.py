@@ -50,10 +50,12 @@ class EngineSettings:
 
     kind: Literal["embedded", "dagger"] = "embedded"
     address: str | None = None  # of a Dagger engine; None: the session in the environment
-    runner: Literal["launcher", "runc"] | None = None  # None: the first that works
+    runner: Literal["launcher", "runc", "bwrap"] | None = None  # None: the first that works
     store: str | None = None  # folder of the embedded engine's state; None: the usual place
     max_bytes: Size | None = None  # of that store; None: 50 GiB, at most 60 % of the disk
     min_free_bytes: Size | None = None  # of the store's disk; None: 5 % of it
+    exec_max_memory: Size | None = None  # of one exec, where there are control groups; None: no limit
+    exec_max_pids: int | None = None  # processes of one exec, likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from pipeline.engine.hostfiles import export_directory, export_file
 from pipeline.engine.images import Images
 from pipeline.engine.mounts import enter_private_mount_namespace
 from pipeline.engine.partfiles import PartFiles
+from pipeline.engine.runtime.cgroups import Limits
 from pipeline.engine.runtime.execute import execute
 from pipeline.engine.runtime.network import Network
 from pipeline.engine.runtime.runner import find_runner
@@ -117,7 +118,8 @@ class Engine:
         store = Store.open(settings.store_path())
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(store.close)
-            runner = find_runner(settings.runner or None)
+            limits = Limits(memory_bytes=settings.exec_memory_bytes, pids=settings.exec_pids)
+            runner = find_runner(settings.runner or None, limits=limits)
             network = await Network.open(store.root, offline=settings.offline)
             stack.push_async_callback(network.close)
             engine = cls(

@@ -44,7 +44,7 @@ class EngineSettings:
     """Where the engine keeps its state and how it may work."""
 
     store: str = ""  # "" = the default place
-    runner: Literal["", "launcher", "runc"] = ""  # "" = the first that works
+    runner: Literal["", "launcher", "runc", "bwrap"] = ""  # "" = the first that works
     offline: bool = False
     image_fallback: Literal["none", "recipe"] = "none"
     mirrors: tuple[tuple[str, str], ...] = ()  # registry host, address to use instead
@@ -52,6 +52,8 @@ class EngineSettings:
     max_execs: int = 0  # 0 = four per CPU
     max_bytes: int | None = None  # of the store; None: as its disk allows (`store.usage.limits_of`)
     min_free_bytes: int | None = None  # of the store's disk; None: as there
+    exec_memory_bytes: int | None = None  # of one exec, where there are control groups; None: no limit
+    exec_pids: int | None = None  # processes of one exec, likewise
     network: NetworkSettings = NetworkSettings()
 
     def store_path(self) -> Path:
