@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline.connect import open_session, parse_target
 from pipeline.engine.runtime.cgroups import Cgroups, Limits, find_problem, in_leaf, parents_of
 from pipeline.engine.runtime.errors import ExecFailed
 from pipeline.engine.runtime.launcher import LauncherRunner
+from pipeline.engine.settings import EngineSettings
 from tests.engine import busybox
 from tests.engine.test_execute import Lab, lab
 from tests.engine.test_runner import Bench, Result, root
@@ -142,6 +144,7 @@ async def test_leaves_are_used_again_and_removed_at_the_end(bench: Bench) -> Non
 
 ENGINE = """
 import os, signal
+from pipeline.connect import open_session, parse_target
 from pipeline.engine.runtime.cgroups import Cgroups
 with Cgroups().lease() as leaf:
     print(*(place.parent for place in leaf.directories), flush=True)
@@ -226,3 +229,24 @@ async def test_a_group_of_version_2_is_killed_as_a_whole(root: Path, tmp_path: P
 
     assert code == -9
     assert not leaf.directories[0].exists()
+
+
+async def test_the_settings_bound_an_exec_and_the_client_is_told(tmp_path: Path) -> None:
+    """As in a session of the SDK."""
+    import dagger
+
+    busybox.require_launcher()
+    if problem := find_problem():
+        pytest.skip(problem)
+    busybox.fill(tmp_path / "root")
+    settings = EngineSettings(store=str(tmp_path / "store"), offline=True, exec_memory_bytes=48 << 20)
+
+    async with open_session(
+        parse_target("embedded"), settings, workdir=tmp_path, observer=lambda _event: None
+    ) as client:
+        box = client.container().with_rootfs(client.host().directory(str(tmp_path / "root")))
+        with pytest.raises(dagger.ExecError) as caught:
+            await box.with_exec(["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"]).sync()
+
+    assert caught.value.exit_code == 137
+    assert "out of memory" in str(caught.value)
