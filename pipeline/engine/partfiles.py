@@ -11,11 +11,20 @@ import json
 import os
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
+
+from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+
+class PartNotNoted(EngineError):
+    """The store has no room for the note of an export."""
+
+    def __init__(self, folder: Path, error: OSError) -> None:
+        super().__init__(f"cannot note an export in `{folder}`: {(error.strerror or str(error)).lower()}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,19 +40,33 @@ class PartFiles:
         It may be used in `folders`, with `below` also in all that is below them.
 
         Raises:
-            OSError: The note cannot be written.
+            PartNotNoted: The note cannot be written.
         """
-        self.folder.mkdir(exist_ok=True)
         key = secrets.token_hex(8)
         note = self.folder / key
-        with open(note, "x") as stream:
+        text = json.dumps({"folders": [os.fspath(folder) for folder in folders], "below": below})
+        with contextlib.closing(self._noted(note, text)):
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX)
-                stream.write(json.dumps({"folders": [os.fspath(f) for f in folders], "below": below}))
-                stream.flush()
                 yield _part_name(key)
             finally:
                 note.unlink(missing_ok=True)
+
+    def _noted(self, note: Path, text: str) -> TextIO:
+        """Write a note, and return it open: it stays locked until it is closed."""
+        try:
+            self.folder.mkdir(exist_ok=True)
+            stream = open(note, "x")  # noqa: SIM115 - the caller closes it
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX)
+                stream.write(text)
+                stream.flush()
+            except BaseException:
+                note.unlink(missing_ok=True)
+                stream.close()
+                raise
+        except OSError as error:
+            raise PartNotNoted(self.folder, error) from error
+        return stream
 
     def sweep(self) -> None:
         """Remove what writers left that were killed.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.engine.hostfiles import ExportFailed, export_directory, export_file
-from pipeline.engine.partfiles import PartFiles
+from pipeline.engine.partfiles import PartFiles, PartNotNoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -185,7 +185,7 @@ def test_a_fifo_arrives_as_one(tmp_path: Path) -> None:
 WRITER = """
 import sys, pathlib
 from pipeline.engine.hostfiles import export_directory
-from pipeline.engine.partfiles import PartFiles
+from pipeline.engine.partfiles import PartFiles, PartNotNoted
 notes, source, target = map(pathlib.Path, sys.argv[1:])
 with PartFiles(folder=notes).named(target, below=True) as part:
     export_directory(source, target, wipe=False, part=part)
@@ -215,3 +215,12 @@ def test_what_a_killed_export_left_is_removed(tmp_path: Path) -> None:
 
     assert os.listdir(target / "sub") == [".0123456789abcdef.part"]
     assert os.listdir(notes) == []
+
+
+def test_an_export_that_cannot_be_noted_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("a file in the way")
+
+    with pytest.raises(PartNotNoted) as caught, PartFiles(folder=tmp_path / "notes").named(below=False):
+        pytest.fail("it must not begin")
+
+    assert str(caught.value) == f"cannot note an export in `{tmp_path}/notes`: file exists"
