@@ -127,6 +127,15 @@ async def step_by_step(store: Path, rootfs: Path, mark: str) -> list[float]:
     return figures
 
 
+async def in_parallel(store: Path, rootfs: Path, mark: str) -> float:
+    """Return seconds for as many uncached execs as a chain has, asked for at once."""
+    async with session(store) as client:
+        start = await base(client, rootfs).sync()
+        began = time.perf_counter()
+        await asyncio.gather(*(start.with_exec(["/bin/true", mark, str(n)]).sync() for n in range(CHAIN)))
+        return time.perf_counter() - began
+
+
 async def memory(store: Path, rootfs: Path, execs: int, layer_mib: int) -> tuple[float, float]:
     """Return the engine's resident MiB after `execs` execs, and its peak while a big layer passes."""
     async with session(store) as client:
@@ -200,6 +209,8 @@ async def main() -> None:
         runs = [await chain(store, rootfs, f"chain {number}") for number in range(5)]
         per_exec = [seconds / CHAIN for seconds, _ in runs]
         row(f"uncached exec in a chain of {CHAIN}, one query", *milliseconds(per_exec))
+        at_once = [await in_parallel(store, rootfs, f"parallel {n}") / CHAIN for n in range(5)]
+        row(f"uncached exec, {CHAIN} in parallel", *milliseconds(at_once))
         stepped = [s for n in range(3) for s in await step_by_step(store, rootfs, f"step {n}")]
         row(f"uncached exec in a chain of {CHAIN}, awaited one by one", *milliseconds(stepped))
         row(f"cached chain of {CHAIN}, in a new session", *milliseconds([again for _, again in runs]))

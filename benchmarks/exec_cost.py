@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.engine.runtime.cgroups import in_leaf
 from pipeline.engine.runtime.network import Network
 from pipeline.engine.runtime.runner import find_runner
 from pipeline.engine.runtime.spec import ExecSpec, Overlay, Runner
@@ -81,9 +82,9 @@ async def main(count: int) -> None:
                 fd = null.fileno()
                 if how == "pooled":
                     async with network.lease() as namespace:
-                        code = await runner.run(
-                            replace(spec, network_namespace=namespace.path), stdin=fd, stdout=fd, stderr=fd
-                        )
+                        spec = replace(spec, network_namespace=namespace.path)
+                        with in_leaf(runner.cgroups, spec) as (placed, _leaf):
+                            code = await runner.run(placed, stdin=fd, stdout=fd, stderr=fd)
                 else:
                     code = await runner.run(
                         replace(spec, host_network=how == "host"), stdin=fd, stdout=fd, stderr=fd
@@ -92,12 +93,13 @@ async def main(count: int) -> None:
 
             return once
 
-        launcher, runc = find_runner("launcher"), find_runner("runc")
+        launcher, runc, bwrap = (find_runner(name) for name in ("launcher", "runc", "bwrap"))
         rows: list[tuple[str, int, Callable[[int], Awaitable[None]]]] = [
             ("subprocess.run(/bin/true)", count, bare),
             ("launcher, network of the host", count, run_by(launcher, "host")),
             ("launcher, a namespace of its own", count, run_by(launcher, "own")),
-            ("launcher, a namespace with bridge and NAT", count, run_by(launcher, "pooled")),
+            ("launcher, bridge, NAT and a control group", count, run_by(launcher, "pooled")),
+            ("bwrap, a namespace of its own", max(5, count // 5), run_by(bwrap, "own")),
             ("runc, a namespace of its own", max(5, count // 5), run_by(runc, "own")),
         ]
         for name, times, once in rows:

@@ -421,10 +421,11 @@ async def test_a_mount_whose_source_is_missing_is_a_failure_of_the_runner(bench:
 
 @pytest.mark.parametrize("init", [True, False], ids=["init", "no-init"])
 async def test_cancelling_kills_the_whole_container_within_a_second(bench: Bench, init: bool) -> None:
-    """Orphans in sessions of their own are gone too, and no mount is left."""
+    """Whoever ignores signals, was forked twice or leads a session is gone too, and no mount is left."""
     marker = str(time.monotonic_ns())
     began = asyncio.Event()
-    spec = bench.spec("sh", "-c", f"setsid sleep 100.{marker} & trap '' TERM; sleep 99.{marker}; true")
+    stubborn = f"trap '' TERM HUP INT; setsid sh -c '(setsid sleep 98.{marker} &) & sleep 100.{marker}' &"
+    spec = bench.spec("sh", "-c", f"{stubborn} sleep 99.{marker}; true")
 
     def started(running: Running) -> None:
         os.close(running.pidfd)
@@ -432,7 +433,7 @@ async def test_cancelling_kills_the_whole_container_within_a_second(bench: Bench
 
     task = asyncio.ensure_future(bench.run(replace(spec, init=init), started=started))
     await began.wait()
-    while len(_processes(marker)) < 3:
+    while not all(_processes(f"sleep\0{number}.{marker}") for number in (98, 99, 100)):
         await asyncio.sleep(0.01)
     before = time.monotonic()
 
