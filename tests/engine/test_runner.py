@@ -169,6 +169,36 @@ async def test_the_root_keeps_docker_s_default_capabilities_only(bench: Bench) -
     ]  # fmt: skip
 
 
+INHERITING = """
+import asyncio, sys
+from pathlib import Path
+from pipeline.engine.runtime.runner import find_runner
+from pipeline.engine.runtime.spec import ExecSpec, Overlay
+
+kind, root, upper, work = sys.argv[1:]
+spec = ExecSpec(
+    id="inheriting", rootfs=Overlay(lowers=(Path(root),), upper=Path(upper), work=Path(work)),
+    mounts=(), argv=("grep", "CapInh", "/proc/self/status"),
+    env=(("PATH", "/bin"),), cwd="/", uid=1000, gid=1000, groups=(1000,),
+)
+asyncio.run(find_runner(kind).run(spec, stdin=0, stdout=1, stderr=2))
+"""
+
+
+async def test_no_capability_of_the_engine_is_inheritable_by_a_user(bench: Bench) -> None:
+    """A program with file capabilities would gain it, bounding set or not."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("no setpriv here")
+    upper, work = bench.draft()
+    command = [sys.executable, "-c", INHERITING, bench.runner.name, bench.root, upper, work]
+
+    done = subprocess.run(
+        ["setpriv", "--inh-caps=+sys_admin,+chown", *command], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.split() == ["CapInh:", "0000000000000000"]
+
+
 async def test_an_insecure_exec_has_every_capability(bench: Bench) -> None:
     """As many as this process has, and there is no system call filter."""
     spec = replace(bench.spec("sh", "-c", "grep -E 'CapEff|Seccomp:' /proc/self/status"), insecure=True)
