@@ -65,9 +65,11 @@ def status_of(config: Config, store: Path) -> dict[str, Any]:
     """The engine's status as JSON; `usage` and `limits` are null while there is no store. Makes no store."""
     usage = limits = None
     if (store / "engine.db").is_file():
+        from pipeline.engine.rootless.enter import enter_user_namespace
         from pipeline.engine.store.store import Store
         from pipeline.engine.store.usage import limits_of
 
+        enter_user_namespace()
         bound = limits_of(
             store, max_bytes=config.engine.max_bytes, min_free_bytes=config.engine.min_free_bytes
         )
@@ -119,9 +121,11 @@ def prune(
     if (store / "engine.db").is_file():
         max_bytes = 0 if everything else max_size if max_size is not None else config.engine.max_bytes
         min_free = min_free if min_free is not None else config.engine.min_free_bytes
-        gone = _prune(store, max_bytes=max_bytes, min_free_bytes=min_free, dry_run=dry_run)
+        gone, more_bytes = _prune(
+            store, max_bytes=max_bytes, min_free_bytes=min_free, everything=everything, dry_run=dry_run
+        )
         told |= {
-            "freed_bytes": gone.size_bytes,
+            "freed_bytes": gone.size_bytes + more_bytes,
             "snapshots": len(gone.snapshots),
             "blobs": len(gone.blobs),
             "volumes": len(gone.volumes),
@@ -133,14 +137,20 @@ def prune(
     write(f"{'would free' if dry_run else 'freed'} {size(told['freed_bytes'])}: {counts}")
 
 
-def _prune(store: Path, *, max_bytes: int | None, min_free_bytes: int | None, dry_run: bool) -> Pruned:
+def _prune(
+    store: Path, *, max_bytes: int | None, min_free_bytes: int | None, everything: bool, dry_run: bool
+) -> tuple[Pruned, int]:
+    """Return what went, and the bytes of the mirrors and packages that went with everything."""
+    from pipeline.engine.rootless.enter import enter_user_namespace
     from pipeline.engine.store.store import Store
     from pipeline.engine.store.usage import limits_of
 
+    enter_user_namespace()  # what the store holds belongs to ids that only exist inside
     limits = limits_of(store, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
     opened = Store.open(store)
     try:
-        return opened.prune(max_bytes=limits.max_bytes, min_free_bytes=limits.min_free_bytes, dry_run=dry_run)
+        gone = opened.prune(max_bytes=limits.max_bytes, min_free_bytes=limits.min_free_bytes, dry_run=dry_run)
+        return gone, opened.drop_sources(dry_run=dry_run) if everything else 0
     finally:
         opened.close()
 

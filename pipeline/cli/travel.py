@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine.images import registry_for
+from pipeline.engine.rootless.enter import enter_user_namespace
 from pipeline.engine.store import Store
 from pipeline.engine.travel.pack import packing
 from pipeline.engine.travel.places import Directory, pull, push, write_directory
@@ -42,6 +43,7 @@ def export_cache(
     root = settings.store_path()
     if not (root / "engine.db").is_file():
         raise NoStore(root)
+    enter_user_namespace()
     store = Store.open(root)
     try:
         with packing(store, max_bytes=max_bytes, with_volumes=with_volumes) as packed:
@@ -67,7 +69,9 @@ def import_cache(settings: EngineSettings, source: str) -> dict[str, Any]:
     Raises:
         EngineError: There is no cache, it is damaged, or the registry refused.
     """
-    store = Store.open(settings.store_path())
+    root = settings.store_path()
+    enter_user_namespace()
+    store = Store.open(root)
     try:
         if source.startswith(SCHEME):
             imported = asyncio.run(_pull(settings, store, source.removeprefix(SCHEME)))

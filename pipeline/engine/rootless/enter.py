@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, Final
 
@@ -111,7 +112,10 @@ def _map(commands: Sequence[Sequence[str]]) -> bytes:
     """Run each command and return what went wrong; nothing when all went well."""
     for argv in commands:
         try:
-            done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+            found = shutil.which(argv[0]) or f"/usr/bin/{argv[0]}"
+            done = subprocess.run(
+                [found, *argv[1:]], capture_output=True, check=False, stdin=subprocess.DEVNULL
+            )
         except OSError as error:
             return f"cannot run `{argv[0]}`: {error.strerror}".encode()
         if done.returncode != 0:

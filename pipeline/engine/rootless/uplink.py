@@ -31,10 +31,10 @@ class UplinkRefused(Exception):
 
 
 class Uplink:
-    """The program of one namespace, which is given by a descriptor that this owns from then on."""
+    """The program of one namespace, which is bound to a path: `pasta` may not look at descriptors of ours."""
 
-    def __init__(self, namespace: int) -> None:
-        self._namespace = namespace
+    def __init__(self, namespace: Path) -> None:
+        self.namespace = namespace
         self._process: asyncio.subprocess.Process | None = None
 
     async def open(self, is_routed: Callable[[], Awaitable[bool]]) -> None:
@@ -56,17 +56,22 @@ class Uplink:
         )
 
     async def close(self) -> None:
-        """End the program and let the namespace go. Idempotent."""
-        await self._stop()
-        if self._namespace >= 0:
-            os.close(self._namespace)
-            self._namespace = -1
+        """End the program. Idempotent."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for end in (process.terminate, process.kill):
+            with contextlib.suppress(ProcessLookupError):
+                end()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_END_LIMIT_S):
+                    await process.wait()
+                    return
 
     async def _start(self, program: str, is_routed: Callable[[], Awaitable[bool]]) -> str:
         """Return why it does not work; "" when it does."""
-        path = f"/proc/{os.getpid()}/fd/{self._namespace}"
         # However this process ends, the program ends with it.
-        tied = ("setpriv", "--pdeathsig", "KILL", "--", *uplink_argv(program, path))
+        tied = ("setpriv", "--pdeathsig", "KILL", "--", *uplink_argv(program, self.namespace))
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *tied,
@@ -87,28 +92,17 @@ class Uplink:
         assert self._process is not None  # noqa: S101 - it was started
         process = self._process
         code = process.returncode
-        await self._stop()
+        await self.close()
         assert process.stderr is not None  # noqa: S101 - made with a pipe
         said = (await process.stderr.read()).decode("utf-8", "replace").strip().splitlines()
         if code is None:
             return f"made no way out within {START_LIMIT_S:.0f} s"
         return f"ended with {code}: {said[-1] if said else 'it said nothing'}"
 
-    async def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        for end in (process.terminate, process.kill):
-            with contextlib.suppress(ProcessLookupError):
-                end()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_END_LIMIT_S):
-                    await process.wait()
-                    return
 
-
-def uplink_argv(program: str, path: str) -> Sequence[str]:
-    """Return the command that joins the namespace at `path`, in the foreground."""
+def uplink_argv(program: str, namespace: Path) -> Sequence[str]:
+    """Return the command that joins the namespace at a path, in the foreground."""
+    path = os.fspath(namespace)
     if program == "pasta":
         no_ports = ("--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none")
         quiet = ("--foreground", "--quiet", "--stderr", "--ipv4-only", "--ns-ifname", "out")

@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine.mounts import is_user_namespace
+from pipeline.engine.mounts import is_user_namespace, unmount
 from pipeline.engine.rootless.uplink import Uplink, UplinkRefused, has_default_route
 from pipeline.engine.runtime import nat
 from pipeline.engine.runtime.dns import DnsForwarder, find_nameservers, is_local
 from pipeline.engine.runtime.errors import NetworkFailed
 from pipeline.engine.runtime.netlink import Netlink
-from pipeline.engine.runtime.syscalls import CLONE_NEWNET, setns, unshare
+from pipeline.engine.runtime.syscalls import CLONE_NEWNET, MS_BIND, mount, setns, unshare
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -38,6 +38,8 @@ _FIRST_HOST: Final = 2
 _LAST_HOST: Final = 254
 _SUBNETS: Final = 256
 _NAME: Final = "pipeline{}"
+_PLACE: Final = "network"
+"""The file of the state directory over which an engine without root binds its namespace."""
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ class Network:
         network = cls(offline=offline)
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(network._thread, network._open, _preferred_subnet(root))
+            await loop.run_in_executor(network._thread, network._open, root)
             await network._open_uplink()
             await network._open_names()
             network._ready.append(await loop.run_in_executor(network._thread, network._make))
@@ -112,6 +114,11 @@ class Network:
         for limit in network.limits:
             _log.warning(limit)
         return network
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the bridge is in a namespace of its own, so that programs of the host do not see it."""
+        return self._uplink is not None
 
     @property
     def gateway(self) -> str:
@@ -163,6 +170,7 @@ class Network:
             self._forwarder.close()
         if self._uplink is not None:
             await self._uplink.close()
+            unmount(self._uplink.namespace)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
 
@@ -192,11 +200,14 @@ class Network:
 
     # ---- in the thread ---------------------------------------------------------------------
 
-    def _open(self, preferred: int) -> None:
+    def _open(self, root: Path) -> None:
         try:
             if is_user_namespace():
-                self._leave_host()
-            self._bridge = _claim(preferred)
+                # Taken while still at home: an address of a bridge means one thing on the whole machine.
+                self._bridge = _claim(_preferred_subnet(root), apart=True)
+                self._leave_host(root / _PLACE)
+            else:
+                self._bridge = _claim(_preferred_subnet(root))
             with Netlink() as netlink:
                 name = self._bridge.name
                 netlink.add_bridge(name, bytes((0x02, 0x57, 10, 87, self._bridge.number, 1)))
@@ -215,7 +226,7 @@ class Network:
         except nat.NatRefused as refusal:
             self.limits += (f"execs cannot reach the outside: {refusal}",)
 
-    def _leave_host(self) -> None:
+    def _leave_host(self, place: Path) -> None:
         """Give this thread a network namespace to make the bridge in, as the host's is not ours to change.
 
         Everything else of the engine stays in the host's: what it listens on and connects to.
@@ -224,8 +235,11 @@ class Network:
             OSError: The kernel refused.
         """
         unshare(CLONE_NEWNET)
-        descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        self._uplink = Uplink(descriptor)
+        place.open("a").close()
+        mount(
+            "/proc/thread-self/ns/net", os.fspath(place), "", MS_BIND, ""
+        )  # seen by this process and its children alone
+        self._uplink = Uplink(place)
         with Netlink() as netlink:
             netlink.set_up(1)
 
@@ -320,13 +334,14 @@ def _preferred_subnet(root: Path) -> int:
     return hashlib.sha256(os.fsencode(root)).digest()[0]
 
 
-def _claim(preferred: int) -> _Bridge:
-    """Take a number nobody uses, and remove what dead engines left under any.
+def _claim(preferred: int, *, apart: bool = False) -> _Bridge:
+    """Take a number nobody uses, and remove what dead engines left under any; `apart` leaves that to root.
 
     Raises:
         OSError: Every number is taken, or a leftover cannot be removed.
     """
-    _sweep()
+    if not apart:
+        _sweep()
     for offset in range(_SUBNETS):
         number = (preferred + offset) % _SUBNETS
         if (lock := _lock(number)) is not None:

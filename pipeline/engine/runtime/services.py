@@ -16,7 +16,7 @@ from pipeline.engine import ops
 from pipeline.engine.runtime.errors import ExecFailed, ServiceExited
 from pipeline.engine.runtime.service import ContainerRun, HostRun, Surround
 from pipeline.engine.runtime.surroundings import Surroundings
-from pipeline.engine.runtime.tunnel import Tunnel
+from pipeline.engine.runtime.tunnel import Doors, Tunnel, loopback_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -86,6 +86,7 @@ class Services:
         self._stop_grace_s = stop_grace_s
         self._entries: dict[Digest, _Entry] = {}
         self._tunnels: dict[str, tuple[Tunnel, ops.Service]] = {}
+        self._doors = Doors()
         self._stopping: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
@@ -122,6 +123,29 @@ class Services:
         finally:
             for service in held:
                 self._release(service)
+
+    @contextlib.asynccontextmanager
+    async def reachable(self, service: ops.Service) -> AsyncIterator[dict[str, str]]:
+        """Hold a service while the body runs; lends the addresses of its names, for programs of the host.
+
+        Raises:
+            ExecFailed, ServiceExited: As `bind`.
+            TunnelFailed: One of its ports cannot be shown on this machine.
+        """
+        async with self.bind((ops.ServiceBinding(alias="", service=service),)) as bound:
+            addresses = {name: address for address, name in bound.hosts}
+            if not self._surround.network.is_apart:
+                yield addresses
+                return
+            run = self._entries[service.digest].run
+            shown = loopback_of(run.address)
+            ports = [
+                (port.frontend or port.backend) if isinstance(port, ops.PortForward) else port.port
+                for port in service.ports
+                if port.protocol == "TCP"
+            ]
+            async with self._doors.open(shown, run.connect, ports):
+                yield dict.fromkeys(addresses, shown)
 
     async def start(self, service: ops.Service) -> None:
         """Start and wait until healthy; holds one binding until `stop` or the end. Idempotent.

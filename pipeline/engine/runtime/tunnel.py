@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from pipeline.engine import ops
 from pipeline.engine.runtime.relay import relay
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from pipeline.engine import ops
     from pipeline.engine.runtime.relay import Streams
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -24,6 +25,47 @@ class TunnelFailed(EngineError):
     def __init__(self, port: int, reason: str) -> None:
         super().__init__(f"cannot listen on port {port}: {reason}")
         self.port = port
+
+
+def loopback_of(address: str) -> str:
+    """Return the loopback address under which the host sees what is at 10.x.y.z in a network apart."""
+    return "127" + address[address.index(".") :]
+
+
+class Doors:
+    """Listeners on loopback addresses that show services of a network apart; shared by all who use one."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[Tunnel, int]] = {}
+        self._changing = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self, address: str, connect: Callable[[int], Awaitable[Streams]], ports: Sequence[int]
+    ) -> AsyncIterator[None]:
+        """Listen on `address` and TCP `ports`, the service's own, as long as somebody is in the body.
+
+        Raises:
+            TunnelFailed: A port is in use, or is one that only root may listen on.
+        """
+        async with self._changing:
+            tunnel, users = self._open.get(address, (Tunnel(), 0))
+            if not users:
+                same = tuple(ops.PortForward(frontend=port, backend=port) for port in sorted({*ports}))
+                try:
+                    await tunnel.open(connect, same, address=address)
+                except BaseException:
+                    await tunnel.close()
+                    raise
+            self._open[address] = (tunnel, users + 1)
+        try:
+            yield
+        finally:
+            tunnel, users = self._open.pop(address)
+            if users > 1:
+                self._open[address] = (tunnel, users - 1)
+            else:
+                await tunnel.close()
 
 
 class Tunnel:

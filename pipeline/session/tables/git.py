@@ -47,9 +47,8 @@ async def reachable(scope: Scope, service: ops.Service | None) -> AsyncIterator[
     if service is None:
         yield {}
         return
-    binding = ops.ServiceBinding(alias="", service=service)
-    async with scope.engine.services.bind((binding,)) as bound:
-        yield {name: address for address, name in bound.hosts}
+    async with scope.engine.services.reachable(service) as addresses:
+        yield addresses
 
 
 async def git(scope: Scope, _: object, arguments: Mapping[str, Any]) -> GitRepository:
