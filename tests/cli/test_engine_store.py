@@ -23,7 +23,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def store(cli: CliProject) -> Path:
-    """A store that an engine left: an image layer, a result over it with its output, and a cache volume."""
+    """A store that an engine left: a layer, a result over it with its output, a cache volume, a mirror."""
     mounts.enter_private_mount_namespace()
     opened = Store.open(cli.home / "store")
     try:
@@ -38,6 +38,8 @@ def store(cli: CliProject) -> Path:
         opened.index.save_result(digest_text("exec"), result)
         volume, _created = opened.index.volume_path(digest_text("volume"))
         (volume / "kept").write_bytes(bytes(5000))
+        (opened.root / "git").mkdir()
+        (opened.root / "git/mirror").write_bytes(bytes(20_000))
     finally:
         opened.close()
     return opened.root
@@ -59,7 +61,7 @@ def test_status_tells_the_limits_and_what_takes_the_space(cli: CliProject, store
     told = _ask(cli, store, "status")
 
     bound = limits_of(store)
-    assert _used(told) == {"images": 1, "results": 2, "cache volumes": 1}
+    assert _used(told) == {"images": 1, "results": 2, "git": 1, "cache volumes": 1}
     assert {one["kind"]: one["size_bytes"] for one in told["usage"]}["cache volumes"] == 8192
     assert told["limits"]["max_bytes"] == bound.max_bytes
     assert told["limits"]["min_free_bytes"] == bound.min_free_bytes
@@ -81,7 +83,7 @@ def test_pruning_all_leaves_nothing_and_a_dry_run_leaves_everything(cli: CliProj
 
     assert {**dry, "dry_run": False} == done
     assert (done["snapshots"], done["blobs"], done["volumes"]) == (2, 1, 1)
-    assert (between, after) == ({"images": 1, "results": 2, "cache volumes": 1}, {})
+    assert (between, after) == ({"images": 1, "results": 2, "git": 1, "cache volumes": 1}, {})
 
 
 def test_pruning_within_the_usual_limits_takes_nothing(cli: CliProject, store: Path) -> None:
@@ -106,3 +108,18 @@ def test_a_small_limit_takes_the_longest_unused_first(cli: CliProject, store: Pa
 
     assert json.loads(answer.stdout) == {**by_option, "dry_run": False}
     assert by_option["freed_bytes"] <= 120_000
+
+
+def test_mirrors_stay_while_another_engine_is_at_work(cli: CliProject, store: Path) -> None:
+    """It may be reading them; once it has left they go."""
+    mirror = store / "git/mirror"
+    at_work = Store.open(store)
+    try:
+        _ask(cli, store, "prune", "--all")
+        stayed = mirror.exists()
+    finally:
+        at_work.close()
+
+    told = _ask(cli, store, "prune", "--all")
+
+    assert (stayed, mirror.exists(), told["freed_bytes"]) == (True, False, 20_480)

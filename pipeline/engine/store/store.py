@@ -11,6 +11,7 @@ from pipeline.engine.store import owners, prune, usage
 from pipeline.engine.store.blobs import Blobs
 from pipeline.engine.store.database import Database, open_database
 from pipeline.engine.store.index import Index
+from pipeline.engine.store.layers import remove_tree
 from pipeline.engine.store.snapshots import Snapshots
 from pipeline.engine.store.uses import Uses
 from pipeline.engine.store.values import StoreUnusable, using_disk
@@ -125,6 +126,22 @@ class Store:
             return pruned
         self.snapshots.forget(list(pruned.snapshots))
         return pruned
+
+    def drop_sources(self, *, dry_run: bool = False) -> int:
+        """Remove the mirrors of repositories and the packages of recipes; return their bytes.
+
+        Nothing goes while another engine is at work: it may be reading them. None comes in meanwhile.
+        """
+        folders = [self.root / name for name in usage.SOURCE_FOLDERS]
+        with owners.guard(self.root):
+            living, _dead = owners.find_living(self.root)
+            if living != {self._owner.number}:
+                return 0
+            size_bytes = sum(usage.tree_bytes(folder)[1] for folder in folders)
+            if not dry_run:
+                for folder in folders:
+                    remove_tree(folder)
+        return size_bytes
 
     def close(self) -> None:
         """Flush, unmount the views and leave, which succeeds on a full disk as well.

@@ -28,6 +28,9 @@ _BLOBS: Final = """
          downloads AS (SELECT json_extract(value, '$.blob') AS digest FROM notes WHERE kind = 'http')
     SELECT CASE WHEN digest IN outputs THEN 'results' WHEN digest IN downloads THEN 'http' ELSE 'images' END,
         count(*), sum(size_bytes) FROM blobs GROUP BY 1"""
+SOURCE_FOLDERS: Final = ("git", "recipes")
+"""What sources keep beside the index, and can fetch again."""
+
 _KINDS: Final = (
     "images",
     "results",
@@ -106,9 +109,9 @@ def measure_usage(root: Path, database: Database) -> tuple[Usage, ...]:
             add(kind, count, size_bytes)
     volumes = [identity for (identity,) in database.rows("SELECT identity FROM volumes")]
     add("cache volumes", len(volumes), sum(volume_bytes(root, identity) for identity in volumes))
-    add("git", *_tree_bytes(root / "git"))
-    add("recipes", *_tree_bytes(root / "recipes"))
-    add("host directories", 0, _tree_bytes(root / "host")[1])
+    add("git", *tree_bytes(root / "git"))
+    add("recipes", *tree_bytes(root / "recipes"))
+    add("host directories", 0, tree_bytes(root / "host")[1])
     results = database.row("SELECT count(*) FROM results")[0]
     add("index", results, sum(_file_bytes(f"{database.path}{suffix}") for suffix in ("", "-wal", "-shm")))
     return tuple(Usage(kind=kind, count=counts[kind], size_bytes=sizes[kind]) for kind in _KINDS)
@@ -116,10 +119,10 @@ def measure_usage(root: Path, database: Database) -> tuple[Usage, ...]:
 
 def volume_bytes(root: Path, identity: str) -> int:
     """Return what a cache volume takes."""
-    return _tree_bytes(root / "volumes" / identity.removeprefix("sha256:"))[1]
+    return tree_bytes(root / "volumes" / identity.removeprefix("sha256:"))[1]
 
 
-def _tree_bytes(folder: Path) -> tuple[int, int]:
+def tree_bytes(folder: Path) -> tuple[int, int]:
     """Return how many files are below a folder, and what they take."""
     count = total = 0
     for directory, _folders, files in os.walk(folder):
