@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pipeline.config import Config
+    from pipeline.engine.rootless.problems import Problem, Topic
 
 LIMIT_S: Final = 20.0
 LOW_BYTES: Final = 2 * 10**9
@@ -84,16 +85,48 @@ def check_rights(_: Machine) -> Finding:
             what=f"root, but mount namespaces are refused: {said}",
             fix="run where CAP_SYS_ADMIN is granted (in Docker: --privileged)",
         )
-    said = _try(["unshare", "--user", "--map-root-user", "--mount", "true"])
+    if problem := _find_problem("rights"):
+        return Finding(check="rights", state="bad", what=f"not root, and {problem.what}", fix=problem.fix)
+    said = _try(["unshare", "--user", "--map-root-user", "--mount", "--net", "true"])
     if said is None:
         return Finding(check="rights", state="good", what="user namespaces work")
     return Finding(
         check="rights",
         state="bad",
         what=f"not root, and user namespaces are refused: {said}",
-        fix="run as root, or: sudo sysctl kernel.unprivileged_userns_clone=1 "
-        "kernel.apparmor_restrict_unprivileged_userns=0",
+        fix="run as root, or look for a security module or container that forbids them",
     )
+
+
+def check_ids(_: Machine) -> Finding:
+    """Without root, files of other owners need ids that the machine lends to the user."""
+    if os.geteuid() == 0:
+        return Finding(check="ids", state="good", what="root may use every id")
+    if problem := _find_problem("ids"):
+        state: Literal["note", "bad"] = "bad" if problem.is_fatal else "note"
+        return Finding(check="ids", state=state, what=problem.what, fix=problem.fix)
+    return Finding(
+        check="ids", state="good", what="/etc/subuid and /etc/subgid lend some, and they can be mapped"
+    )
+
+
+def check_uplink(_: Machine) -> Finding:
+    """Without root, containers reach the network through a program of the user's."""
+    if os.geteuid() == 0:
+        return Finding(check="uplink", state="good", what="root needs none")
+    if problem := _find_problem("uplink"):
+        return Finding(check="uplink", state="note", what=problem.what, fix=problem.fix)
+    return Finding(check="uplink", state="good", what="/dev/net/tun, and a program that uses it")
+
+
+def _find_problem(topic: Topic) -> Problem | None:
+    """Return the first thing that stands in the way of this user, of one kind."""
+    import getpass
+
+    from pipeline.engine.rootless.problems import find_problems
+
+    found = find_problems(getpass.getuser(), os.getuid())
+    return next((problem for problem in found if problem.topic == topic), None)
 
 
 def check_runner(machine: Machine) -> Finding:
@@ -101,12 +134,30 @@ def check_runner(machine: Machine) -> Finding:
     from pipeline.engine.runtime.runner import find_runner
 
     chosen = machine.config.engine.runner
+    if os.geteuid() != 0:
+        return _runner_inside(chosen)
     try:
         runner = find_runner(chosen)
     except PipelineError as error:
         fix = error.hint or "install one: sudo apt-get install runc"
         return Finding(check="runner", state="bad", what=str(error), fix=fix)
     return Finding(check="runner", state="good", what=type(runner).__name__)
+
+
+def _runner_inside(chosen: str | None) -> Finding:
+    """Look for a runner as root of a user namespace, in a process that ends with the look."""
+    program = (
+        "import sys; from pipeline.engine.rootless.enter import enter_user_namespace as enter; enter();"
+        "from pipeline.engine.runtime.runner import find_runner as find;"
+        "print(type(find(sys.argv[1] or None)).__name__)"
+    )
+    argv = [sys.executable, "-c", program, chosen or ""]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    if done.returncode == 0:
+        return Finding(check="runner", state="good", what=f"{done.stdout.strip()}, in a user namespace")
+    said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+    fix = "mend what the lines above name, or install a runner: sudo apt-get install runc"
+    return Finding(check="runner", state="bad", what=said[0].partition(": ")[2] or said[0], fix=fix)
 
 
 def check_overlay(machine: Machine) -> Finding:
@@ -150,7 +201,7 @@ def check_mmdebstrap(machine: Machine) -> Finding:
 def check_iptables(_: Machine) -> Finding:
     """Containers reach the network through rules of the kernel's packet filter."""
     why = "containers may not reach the network"
-    if shutil.which("iptables-restore") is None and shutil.which("nft") is not None:
+    if _find_program("iptables-restore") is None and _find_program("nft") is not None:
         return _program("nft", "note", why, "")
     return _program("iptables", "note", why, "sudo apt-get install iptables")
 
@@ -219,6 +270,8 @@ CHECKS: Final[Sequence[Callable[[Machine], Finding]]] = (
     check_python,
     check_system,
     check_rights,
+    check_ids,
+    check_uplink,
     check_runner,
     check_overlay,
     check_git,
@@ -233,10 +286,16 @@ CHECKS: Final[Sequence[Callable[[Machine], Finding]]] = (
 
 def _program(name: str, missing: Literal["note", "bad"], why: str, fix: str) -> Finding:
     """Whether a program is there."""
-    path = shutil.which(name)
+    path = _find_program(name)
     if path is None:
         return Finding(check=name, state=missing, what=f"not found: {why}", fix=fix)
     return Finding(check=name, state="good", what=path)
+
+
+def _find_program(name: str) -> str | None:
+    """Look where the engine looks, which is more than an ordinary user's PATH."""
+    places = [os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
+    return shutil.which(name, path=os.pathsep.join(places))
 
 
 def _try(argv: Sequence[str], folder: str | None = None) -> str | None:
