@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import signal
 import weakref
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path("/sys/fs/cgroup")
 _PREFIX: Final = "pipeline-"
+_OOM_KILL: Final = re.compile(rb"^oom_kill (\d+)$", re.MULTILINE)
 _VERSION_1: Final = ("memory", "pids", "devices")
 # What Docker lets a container use: making any device file, and using these.
 _DEVICES: Final = (
@@ -42,10 +44,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
-    """One control group, as a directory in each hierarchy; `devices` is the one that guards them."""
+    """One control group, as a directory in each hierarchy; `devices` is the one that guards them.
+
+    `memory_events` is the file that counts what the kernel killed for want of memory.
+    """
 
     directories: tuple[Path, ...]
     devices: Path | None = None
+    memory_events: str | None = None
     _kills_before: list[int] = field(default_factory=list)
 
     def begin(self) -> None:
@@ -57,13 +63,11 @@ class Leaf:
         return self._memory_kills() > self._kills_before[0]
 
     def _memory_kills(self) -> int:
-        for directory in self.directories:
-            for name in ("memory.events", "memory.oom_control"):
-                with contextlib.suppress(FileNotFoundError):
-                    for line in (directory / name).read_text().splitlines():
-                        if line.startswith("oom_kill "):
-                            return int(line.split()[1])
-        return 0
+        if self.memory_events is None:
+            return 0
+        with open(self.memory_events, "rb") as file:
+            found = _OOM_KILL.search(file.read())
+        return int(found[1]) if found else 0
 
     def kill(self) -> bool:
         """Kill what runs in it, if anything; say whether there was nothing."""
@@ -135,7 +139,12 @@ class Cgroups:
             ):
                 if value is not None and (directory / name).exists():
                     (directory / name).write_text(str(value))
-        return Leaf(directories=directories, devices=next(filter(_guard_devices, directories), None))
+        events = [place / name for place in directories for name in ("memory.events", "memory.oom_control")]
+        return Leaf(
+            directories=directories,
+            devices=next(filter(_guard_devices, directories), None),
+            memory_events=next((os.fspath(file) for file in events if file.exists()), None),
+        )
 
 
 @contextlib.contextmanager
