@@ -190,10 +190,10 @@ async def test_no_capability_of_the_engine_is_inheritable_by_a_user(bench: Bench
     if shutil.which("setpriv") is None:
         pytest.skip("no setpriv here")
     upper, work = bench.draft()
-    command = [sys.executable, "-c", INHERITING, bench.runner.name, bench.root, upper, work]
+    command = ["setpriv", "--inh-caps=+sys_admin,+chown", sys.executable, "-c", INHERITING]
 
     done = subprocess.run(
-        ["setpriv", "--inh-caps=+sys_admin,+chown", *command], capture_output=True, text=True, check=True
+        [*command, bench.runner.name, bench.root, upper, work], capture_output=True, text=True, check=True
     )
 
     assert done.stdout.split() == ["CapInh:", "0000000000000000"]
