@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pipeline.engine.events import ExecEvent, ImageEvent, NoticeEvent
-from pipeline.engine.settings import EngineSettings, NetworkSettings, settings_to_json
+from pipeline.engine.settings import IDLE_S, EngineSettings, NetworkSettings, settings_to_json
 from pipeline.engine.threads import in_thread, settled
 from pipeline.errors import EngineError, UsageError
+from pipeline.session.attach import Attached, open_attached
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -93,6 +94,7 @@ def engine_settings(config: Config) -> EngineSettings:
         image_fallback=config.images.fallback,
         max_bytes=engine.max_bytes,
         min_free_bytes=engine.min_free_bytes,
+        idle_s=engine.idle_s if engine.idle_s is not None else 0.0 if "CI" in os.environ else IDLE_S,
         exec_memory_bytes=engine.exec_max_memory,
         exec_pids=engine.exec_max_pids,
         mirrors=tuple((host, url) for host, urls in config.images.mirrors.items() for url in urls),
@@ -246,7 +248,7 @@ def _set_variables(values: Mapping[str, str | None]) -> None:
 class _EngineProcess:
     """An engine of our own: its process, and its last words."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Attached) -> None:
         self.process = process
         self.words: collections.deque[str] = collections.deque(maxlen=WORDS_KEPT)
         self.is_ending = False  # it was asked to
@@ -302,17 +304,8 @@ async def _engine_process(
     settings: EngineSettings, workdir: Path, observer: Observer
 ) -> AsyncIterator[_EngineProcess]:
     read_end, write_end = os.pipe()
-    argv = [sys.executable, "-m", "pipeline.session", "session", "--workdir", str(workdir)]
     try:
-        process = subprocess.Popen(  # noqa: ASYNC220 - a fork, not a wait
-            [*argv, "--events", str(write_end)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=(write_end,),
-            start_new_session=True,  # Ctrl-C is for the scheduler, which then ends the session in order
-            env={**os.environ, SETTINGS_VARIABLE: settings_to_json(settings)},
-        )
+        process = await in_thread(lambda: _begin(settings, workdir, write_end))
     except OSError as error:
         os.close(read_end)
         raise EngineNotStarted(str(error)) from error
@@ -336,6 +329,26 @@ async def _engine_process(
     for reader in readers:
         if not reader.cancelled():
             reader.result()
+
+
+def _begin(settings: EngineSettings, workdir: Path, events: int) -> subprocess.Popen[bytes] | Attached:
+    """Begin a session of the engine that stays; of one of our own where none may stay, or none can be had."""
+    argv = ["session", "--workdir", os.path.abspath(workdir)]
+    environ = {**os.environ, SETTINGS_VARIABLE: settings_to_json(settings)}
+    if settings.idle_s > 0:
+        store = settings.store_path()
+        attached = open_attached(argv, store=store, idle_s=settings.idle_s, environ=environ, events=events)
+        if attached is not None:
+            return attached
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.session", *argv, "--events", str(events)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=(events,),
+        start_new_session=True,  # Ctrl-C is for the scheduler, which then ends the session in order
+        env=environ,
+    )
 
 
 async def _read_events(descriptor: int, engine: _EngineProcess, observer: Observer) -> None:

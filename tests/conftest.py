@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+os.environ.setdefault("PIPELINE_ENGINE_IDLE", "0")  # engines end with the test that started them
 
 
 @pytest.fixture

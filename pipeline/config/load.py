@@ -32,6 +32,7 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, Literal["text", "whole", "truth"]]]] 
     "PIPELINE_RUNNER": ("engine.runner", "text"),
     "PIPELINE_STORE": ("engine.store", "text"),
     "PIPELINE_STORE_MAX_BYTES": ("engine.max_bytes", "text"),
+    "PIPELINE_ENGINE_IDLE": ("engine.idle", "whole"),
     "PIPELINE_OFFLINE": ("network.offline", "truth"),
     "PIPELINE_CA_BUNDLE": ("network.ca_bundle", "text"),
     "PIPELINE_REGISTRY": ("registry.address", "text"),

@@ -54,6 +54,7 @@ class EngineSettings:
     store: str | None = None  # folder of the embedded engine's state; None: the usual place
     max_bytes: Size | None = None  # of that store; None: 50 GiB, at most 60 % of the disk
     min_free_bytes: Size | None = None  # of the store's disk; None: 5 % of it
+    idle_s: Times | None = None  # how long it stays after its last session; None: 5 min, in CI not at all
     exec_max_memory: Size | None = None  # of one exec, where there are control groups; None: no limit
     exec_max_pids: int | None = None  # processes of one exec, likewise
 

@@ -39,6 +39,10 @@ CA_VARIABLES = (
 """The variables by which the usual tools find a bundle."""
 
 
+IDLE_S = 300.0
+"""How long an engine stays after its last session, in seconds, where nothing else is said."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
     """Where the engine keeps its state and how it may work."""
@@ -54,6 +58,7 @@ class EngineSettings:
     min_free_bytes: int | None = None  # of the store's disk; None: as there
     exec_memory_bytes: int | None = None  # of one exec, where there are control groups; None: no limit
     exec_pids: int | None = None  # processes of one exec, likewise
+    idle_s: float = 0.0  # how long the engine stays after its last session; 0: as long as that
     network: NetworkSettings = NetworkSettings()
 
     def store_path(self) -> Path:

@@ -14,18 +14,45 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipeline.engine.settings import EngineSettings, settings_from_json
+from pipeline.engine.settings import IDLE_S, EngineSettings, settings_from_json
 from pipeline.errors import EXIT_FAILED, EXIT_USAGE, PipelineError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 SETTINGS_VARIABLE = "PIPELINE_ENGINE_SETTINGS"
 """The environment variable with the engine's settings as JSON; options override it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code."""
+    """Run the command line, with the engine that stays where there may be one; return the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    options = _parser().parse_args(words)
+    if options.command == "session" and (idle_s := idle_from(os.environ)) > 0:
+        from pipeline.session.attach import run_attached
+
+        try:
+            store = _settings(options).store_path()
+        except UsageError:
+            return serve(words)  # which says so
+        code = run_attached(words, store=store, idle_s=idle_s, events=options.events)
+        if code is not None:
+            return code
+    return serve(words)
+
+
+def idle_from(environ: Mapping[str, str]) -> float:
+    """Return how many seconds an engine stays that no configuration speaks of; 0 in CI."""
+    if "CI" in environ:
+        return 0.0
+    try:
+        return max(0.0, float(environ.get("PIPELINE_ENGINE_IDLE") or IDLE_S))
+    except ValueError:
+        return 0.0
+
+
+def serve(argv: Sequence[str]) -> int:
+    """Run the command line in this process, which becomes the engine; return the exit code."""
     options = _parser().parse_args(argv)
     try:
         settings = _settings(options)

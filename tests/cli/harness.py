@@ -117,6 +117,7 @@ class CliProject:
             "HOME": str(self.home),
             "PIP_CONFIG_FILE": os.devnull,
             "PIPELINE_CA_BUNDLE": "/dev/null",
+            "PIPELINE_ENGINE_IDLE": "0",
             "LC_ALL": "C.UTF-8",
             **more,
         }

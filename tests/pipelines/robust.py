@@ -243,6 +243,7 @@ class RobustProject:
             "PIP_CONFIG_FILE": os.devnull,
             "PIPELINE_CA_BUNDLE": "/dev/null",
             "PIPELINE_STORE": str(self.store),
+            "PIPELINE_ENGINE_IDLE": "0",
             "LC_ALL": "C.UTF-8",
             **self.environ,
             **more,

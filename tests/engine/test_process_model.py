@@ -1,0 +1,251 @@
+"""The engine that stays: sessions that share it and nothing else, how they end, and how it does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from pipeline.connect import SETTINGS_VARIABLE, Target, open_session
+from pipeline.engine.events import NoticeEvent
+from pipeline.engine.settings import EngineSettings, settings_to_json
+from pipeline.session import attach
+from pipeline.session.attach import find_keepers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pipeline.engine.events import EngineEvent
+
+pytestmark = [pytest.mark.root]
+EMBEDDED = Target(kind="embedded")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Path]:
+    """Lend a place for a store, and end the engines that stay with it."""
+    folder = tmp_path / "store"
+    yield folder
+    for pid in keeper_pids(folder):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def keeper_pids(store: Path) -> list[int]:
+    return [keeper["pid"] for keeper in find_keepers(store)]
+
+
+def wait_until(question: Callable[[], bool], within_s: float = 10) -> None:
+    until = time.monotonic() + within_s
+    while not question():
+        assert time.monotonic() < until, "it does not come true"
+        time.sleep(0.01)
+
+
+@dataclass(kw_only=True)
+class Program:
+    """A session opened as Dagger's SDKs open one: by the command, with its words on stdout."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    token: str
+
+    def ask(self, query: str) -> Any:
+        address = f"http://127.0.0.1:{self.port}/query"
+        return httpx.post(address, json={"query": query}, auth=(self.token, ""), timeout=30).json()
+
+    def is_open(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def end(self) -> int:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(30)
+
+
+@contextlib.contextmanager
+def program(store: Path, workdir: Path, **environ: str) -> Iterator[Program]:
+    """Open a session by the command, with variables of its own."""
+    settings = settings_to_json(EngineSettings(store=str(store), offline=True))
+    env = {**os.environ, "PIPELINE_ENGINE_IDLE": "60", SETTINGS_VARIABLE: settings, **environ}
+    env.pop("CI", None)
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline.session", "session", "--workdir", str(workdir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=env,
+    ) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        yield Program(process=process, port=told["port"], token=told["session_token"])
+
+
+@pytest.mark.anyio
+async def test_the_next_session_finds_the_engine_of_the_last(store: Path, tmp_path: Path) -> None:
+    """And what it asks is answered; when the time is over the engine has gone."""
+    settings = EngineSettings(store=str(store), offline=True, idle_s=1.0)
+    pids = []
+
+    for _ in range(2):
+        async with open_session(EMBEDDED, settings, workdir=tmp_path, observer=lambda _e: None) as client:
+            assert await client.container().with_new_file("/a", "text").file("/a").contents() == "text"
+        pids.append(keeper_pids(store))
+
+    assert pids[0] == pids[1]
+    assert len(pids[0]) == 1
+    wait_until(lambda: keeper_pids(store) == [])
+
+
+def test_sessions_at_once_share_no_variable_folder_or_token(store: Path, tmp_path: Path) -> None:
+    """Each has the variables, the directory and the token of its own client."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    read = '{ secret(uri: "env://WORD") { plaintext } host { file(path: "file") { contents } } }'
+
+    with (
+        program(store, tmp_path / "one", WORD="first") as one,
+        program(store, tmp_path / "two", WORD="second") as two,
+    ):
+        answers = [each.ask(read)["data"] for each in (one, two)]
+        crossed = httpx.post(f"http://127.0.0.1:{one.port}/query", json={}, auth=(two.token, ""))
+        pids = keeper_pids(store)
+        codes = [one.end(), two.end()]
+
+    assert answers == [
+        {"secret": {"plaintext": "first"}, "host": {"file": {"contents": "one"}}},
+        {"secret": {"plaintext": "second"}, "host": {"file": {"contents": "two"}}},
+    ]
+    assert crossed.status_code == 401
+    assert len(pids) == 1
+    assert codes == [0, 0]
+
+
+def test_a_secret_that_another_session_has_set_cannot_be_read_by_its_id(store: Path, tmp_path: Path) -> None:
+    """Its id is known to the store; its value to the session alone."""
+    with program(store, tmp_path) as one, program(store, tmp_path) as two:
+        told = one.ask('{ setSecret(name: "key", plaintext: "hidden-value") { id } }')
+        identifier = told["data"]["setSecret"]["id"]
+        query = f'{{ loadSecretFromID(id: "{identifier}") {{ plaintext }} }}'
+        own, other = one.ask(query), two.ask(query)
+        one.end()
+        two.end()
+
+    assert own == {"data": {"loadSecretFromID": {"plaintext": "hidden-value"}}}
+    assert other["data"] is None
+    assert "hidden-value" not in json.dumps(other)
+
+
+def test_a_client_that_is_killed_ends_its_session_and_no_other(store: Path, tmp_path: Path) -> None:
+    with program(store, tmp_path) as one, program(store, tmp_path) as two:
+        before = keeper_pids(store)
+        one.process.kill()
+
+        wait_until(lambda: not one.is_open(), within_s=3)
+        answer = two.ask("{ version }")
+        after = keeper_pids(store)
+        two.end()
+
+    assert set(answer) == {"data"}
+    assert before == after
+
+
+def test_sessions_go_on_when_the_engine_that_stays_is_killed(store: Path, tmp_path: Path) -> None:
+    """The next session starts another one."""
+    with program(store, tmp_path) as one:
+        [first] = keeper_pids(store)
+        os.kill(first, signal.SIGKILL)
+        answer = one.ask("{ version }")
+        with program(store, tmp_path) as two:
+            [second] = keeper_pids(store)
+            codes = [two.end(), one.end()]
+
+    assert set(answer) == {"data"}
+    assert first != second
+    assert codes[0] == 0
+
+
+@pytest.mark.anyio
+async def test_a_session_that_is_killed_is_told_and_the_next_works(store: Path, tmp_path: Path) -> None:
+    import dagger
+
+    settings = EngineSettings(store=str(store), offline=True, idle_s=60)
+    events: list[EngineEvent] = []
+
+    async with open_session(EMBEDDED, settings, workdir=tmp_path, observer=events.append) as client:
+        [keeper] = keeper_pids(store)
+        [session] = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+        os.kill(int(session), signal.SIGKILL)
+        with pytest.raises((dagger.ClientError, OSError)):
+            await client.container().with_new_file("/a", "x").file("/a").contents()
+    async with open_session(EMBEDDED, settings, workdir=tmp_path, observer=events.append) as client:
+        found = await client.container().with_new_file("/a", "x").file("/a").contents()
+
+    assert found == "x"
+    assert events == [NoticeEvent(text="the engine did not end in order: signal 9")]
+    assert keeper_pids(store) == [keeper]
+
+
+def test_another_version_takes_over_and_lets_running_sessions_end(store: Path, tmp_path: Path) -> None:
+    """The older engine serves the session it has, and goes with it."""
+    with program(store, tmp_path) as old:
+        [before] = keeper_pids(store)
+        with program(store, tmp_path, PYTHONPATH=str(tmp_path)) as new:
+            both = keeper_pids(store)
+            answers = [set(each.ask("{ version }")) for each in (old, new)]
+            old.end()
+            wait_until(lambda: before not in keeper_pids(store))
+            left = keeper_pids(store)
+            new.end()
+
+    assert answers == [{"data"}, {"data"}]
+    assert len(both) == 2
+    assert left == [pid for pid in both if pid != before]
+
+
+def test_the_socket_is_the_users_alone_and_survives_nonsense(store: Path, tmp_path: Path) -> None:
+    """Neither a wrong request nor a client that leaves at once disturbs the next one."""
+    with program(store, tmp_path) as one:
+        one.end()
+    [path] = (store / "warm").glob("*.sock")
+    modes = [oct(each.stat().st_mode & 0o777) for each in (path.parent, path)]
+
+    for words in (b"", b"\xff" * 100, b"\0" * 7 + b"\5" + b"[1,2]", b"\0" * 8):
+        with socket.socket(socket.AF_UNIX) as stranger, attach._short(path.parent, path.stem) as name:
+            stranger.connect(name)
+            stranger.sendall(words)
+    with program(store, tmp_path) as two:
+        answer = two.ask("{ version }")
+        two.end()
+
+    assert modes == ["0o700", "0o600"]
+    assert set(answer) == {"data"}
+
+
+def test_in_ci_no_engine_stays(store: Path, tmp_path: Path) -> None:
+    settings = settings_to_json(EngineSettings(store=str(store), offline=True))
+    env = {**os.environ, "CI": "true", "PIPELINE_ENGINE_IDLE": "60", SETTINGS_VARIABLE: settings}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.session", "session", "--workdir", str(tmp_path)],
+        input=b"",
+        capture_output=True,
+        env=env,
+        check=True,
+    )
+
+    assert b"session_token" in done.stdout
+    assert find_keepers(store) == []
+    assert not (store / "warm").exists()
