@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.engine.runtime.cgroups import Cgroups
 from pipeline.engine.runtime.errors import RunnerFailed
-from pipeline.engine.runtime.merged import INIT, MergedContainer, run_merged
+from pipeline.engine.runtime.merged import INIT, MergedContainer, lock_folder, run_merged
 from pipeline.engine.runtime.runc_spec import KEPT, MASKED, READ_ONLY
 from pipeline.engine.runtime.syscalls import CLONE_NEWNET, mount, setns, unshare
 from pipeline.errors import EngineError
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pipeline.engine.runtime.cgroups import Limits
     from pipeline.engine.runtime.spec import ExecSpec, Running
 
+_STATE: Final = Path("/run/pipeline-bwrap")
 _POLL_MS: Final = 20
 _PROGRAMS: Final = ("setpriv", "env")
 _MORE_DEVICES: Final = ("kmsg", "cuse", "fuse", "kvm", "loop-control", "net", *(f"loop{n}" for n in range(8)))
@@ -60,7 +61,10 @@ class BwrapRunner:
         self._filter = Path(__file__).with_name(f"seccomp-{os.uname().machine}.bpf")
         if not self._filter.exists():
             raise BwrapMissing(f"there is no system call filter for `{os.uname().machine}`")
-        self._root = Path(tempfile.mkdtemp(prefix="pipeline-bwrap-"))
+        _STATE.mkdir(mode=0o700, exist_ok=True)
+        _sweep()
+        self._root = Path(tempfile.mkdtemp(prefix="engine-", dir=_STATE))
+        self._lock = lock_folder(self._root)
         self.close = weakref.finalize(self, shutil.rmtree, self._root)
         self._tools = self._root / "tools"
         _copy_tools(self._tools)
@@ -84,6 +88,15 @@ class BwrapRunner:
     ) -> int:
         """Refuse: bubblewrap only starts containers."""
         raise RunnerFailed(f"cannot run `{spec.argv[0]}` in `{running.id}`: bubblewrap enters no containers")
+
+
+def _sweep() -> None:
+    """Remove what engines that are gone have left."""
+    for root in _STATE.glob("engine-*"):
+        # Made first and locked then: a folder without tools may be somebody's who is about to lock it.
+        if (root / "tools/loader").exists() and (lock := lock_folder(root)) >= 0:
+            shutil.rmtree(root)
+            os.close(lock)
 
 
 def _copy_tools(folder: Path) -> None:

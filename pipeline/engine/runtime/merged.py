@@ -7,6 +7,7 @@ when both have ended.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import tempfile
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
 
 INIT: Final = "/.init"
 _POLL_S: Final = 0.005
+
+
+def lock_folder(root: Path) -> int:
+    """Own a runner's folder as long as the descriptor is open; -1 when somebody else does."""
+    lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return -1
+    return lock
 
 
 async def run_merged(container: MergedContainer) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.engine.runtime.errors import RunnerFailed
 from pipeline.engine.runtime.launcher import LAUNCHER
-from pipeline.engine.runtime.merged import INIT, MergedContainer, run_merged
+from pipeline.engine.runtime.merged import INIT, MergedContainer, lock_folder, run_merged
 from pipeline.engine.runtime.runc_spec import process_of, runc_spec
 from pipeline.errors import EngineError
 
@@ -50,7 +49,7 @@ class RuncRunner:
         _STATE.mkdir(mode=0o700, exist_ok=True)
         _sweep()
         self._root = Path(tempfile.mkdtemp(prefix="engine-", dir=_STATE))
-        self._lock = _lock(self._root)
+        self._lock = lock_folder(self._root)
         self.cgroups: Cgroups | None = None  # `runc` makes its own
 
     async def run(
@@ -167,7 +166,7 @@ class _Container(MergedContainer):
 def _sweep() -> None:
     """Remove what engines that are gone have left."""
     for root in _STATE.glob("engine-*"):
-        lock = _lock(root)
+        lock = lock_folder(root)
         if lock < 0:
             continue
         for container in (root / "state").glob("*"):
@@ -175,14 +174,3 @@ def _sweep() -> None:
             subprocess.run(command, capture_output=True, check=False)
         shutil.rmtree(root)
         os.close(lock)
-
-
-def _lock(root: Path) -> int:
-    """Own a state directory as long as the descriptor is open; -1 when somebody else does."""
-    lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return -1
-    return lock
