@@ -36,6 +36,13 @@ class Reply:
 
 
 Handler = Callable[[Request], Awaitable[Reply]]
+Guard = Callable[[dict[bytes, bytes]], Reply | None]
+"""Says from its headers alone what a request is refused with; None lets it in."""
+
+HEAD_LIMIT_S = 30.0
+"""Longest wait for the first request of a connection that is let in, in seconds."""
+BODY_BYTES = 256 << 20
+"""The longest body that is taken."""
 
 
 def json_reply(value: object, *, status: int = 200) -> Reply:
@@ -56,8 +63,11 @@ def error_reply(message: str, *, status: int) -> Reply:
 class HttpConnection(asyncio.Protocol):
     """Reads requests and writes answers; a client that leaves cancels the request it asked for."""
 
-    def __init__(self, handler: Handler, connections: set[HttpConnection]) -> None:
+    def __init__(self, handler: Handler, connections: set[HttpConnection], guard: Guard) -> None:
         self._handler = handler
+        self._guard = guard
+        self._giving_up: asyncio.TimerHandle | None = None
+        self._body_bytes = 0
         self._connections = connections
         self._http = h11.Connection(h11.SERVER)
         self._head: h11.Request | None = None
@@ -70,6 +80,7 @@ class HttpConnection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP servers make no other
         self._transport = transport
         self._connections.add(self)
+        self._giving_up = asyncio.get_running_loop().call_later(HEAD_LIMIT_S, self.close)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser and act on what is complete."""
@@ -85,7 +96,12 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop the request in progress."""
         self._connections.discard(self)
+        self._stay()
         self._cancel()
+
+    def _stay(self) -> None:
+        if self._giving_up is not None:
+            self._giving_up.cancel()
 
     def close(self) -> None:
         """Cancel the request in progress and close the connection."""
@@ -113,8 +129,15 @@ class HttpConnection(asyncio.Protocol):
                 if event is h11.PAUSED:
                     return
                 if isinstance(event, h11.Request):
-                    self._head, self._body = event, []
+                    if refusal := self._refuse(event):
+                        self._send(refusal)
+                        return
+                    self._head, self._body, self._body_bytes = event, [], 0
                 elif isinstance(event, h11.Data):
+                    self._body_bytes += len(event.data)
+                    if self._body_bytes > BODY_BYTES:
+                        self._send(error_reply("cannot read the request: it is too long", status=413))
+                        return
                     self._body.append(bytes(event.data))
                 elif isinstance(event, h11.EndOfMessage):
                     self._begin()
@@ -123,6 +146,16 @@ class HttpConnection(asyncio.Protocol):
                     return
         except h11.RemoteProtocolError as problem:
             self._send(error_reply(f"cannot read the request: {problem}", status=problem.error_status_hint))
+
+    def _refuse(self, head: h11.Request) -> Reply | None:
+        """Return the answer to a request that is not let in; its body is not read."""
+        headers = dict(head.headers)
+        if (refusal := self._guard(headers)) is not None:
+            return refusal
+        self._stay()
+        if int(headers.get(b"content-length", b"0")) > BODY_BYTES:
+            return error_reply("cannot read the request: it is too long", status=413)
+        return None
 
     def _continue(self) -> None:
         if self._http.they_are_waiting_for_100_continue:

@@ -29,6 +29,7 @@ CLOSE_LIMIT_S: Final = 10.0
 Answer = Callable[[bytes], Awaitable[bytes]]
 """Turns the JSON body of a query into the JSON body of its answer; never raises but to be cancelled."""
 
+_LOCAL_HOST: Final = re.compile(rb"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-([0-9a-f]{16})-[0-9a-f]{2}")
 _log = logging.getLogger(__name__)
 
@@ -70,13 +71,21 @@ class Server:
                 _log.error("cannot end a request within %s s: %r", CLOSE_LIMIT_S, task)
 
     def _connection(self) -> HttpConnection:
-        return HttpConnection(self.respond, self._connections)
+        return HttpConnection(self.respond, self._connections, self.guard)
 
-    async def respond(self, request: Request) -> Reply:
-        """Answer one request."""
-        if not self._is_authorized(request.headers.get(b"authorization", b"")):
+    def guard(self, headers: dict[bytes, bytes]) -> Reply | None:
+        """Refuse who has no token, and whatever a browser sends: a page elsewhere may have made it do so."""
+        # A name that was made to lead here (DNS rebinding) is in `Host`; no SDK sends the other two.
+        is_local = _LOCAL_HOST.fullmatch(headers.get(b"host", b"")) is not None
+        if not is_local or b"origin" in headers or b"sec-fetch-site" in headers:
+            return error_reply("cannot answer: requests come from programs of this machine", status=403)
+        if not self._is_authorized(headers.get(b"authorization", b"")):
             challenge = (b"WWW-Authenticate", b'Basic realm="Access to the engine session"')
             return Reply(status=401, headers=[challenge])
+        return None
+
+    async def respond(self, request: Request) -> Reply:
+        """Answer one request that was let in."""
         if request.path.startswith("/v1/"):
             return Reply(status=200)
         if self._closing:
