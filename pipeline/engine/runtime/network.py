@@ -302,8 +302,11 @@ class Network:
             return
         setns(home, CLONE_NEWNET)
         with Netlink() as outside:
-            name = f"pl{self._bridge.number}x{next(self._names)}"
-            outside.add_veth(name, bridge=self._index, peer="eth0", peer_namespace=descriptor)
+            for name in (f"pl{self._bridge.number}x{number}" for number in self._names):
+                # The kernel takes its time with what a killed engine of this number had.
+                with contextlib.suppress(FileExistsError):
+                    outside.add_veth(name, bridge=self._index, peer="eth0", peer_namespace=descriptor)
+                    break
         setns(descriptor, CLONE_NEWNET)
         index = socket.if_nametoindex("eth0")
         inside.add_address(index, self._bridge.address(host), _PREFIX)
