@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.engine import ops
-from pipeline.engine.container import BadArgument, Container, NoCommand
+from pipeline.engine.configured import BadArgument
+from pipeline.engine.container import Container, NoCommand
 from pipeline.engine.durations import BadDuration
 from pipeline.engine.files import Directory, File
 from pipeline.engine.oci.config import ImageConfig

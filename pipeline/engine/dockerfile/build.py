@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from pipeline.engine.container import BadArgument, Container
+from pipeline.engine.configured import BadArgument
+from pipeline.engine.container import Container
 from pipeline.engine.dockerfile.configure import Arguments, Progress, configure
 from pipeline.engine.dockerfile.expand import BadSubstitution
 from pipeline.engine.dockerfile.instructions import Add, Copy, DockerfileError, From, Instruction, Run

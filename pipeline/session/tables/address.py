@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from pipeline.engine import ops
-from pipeline.engine.container import BadArgument, Container
+from pipeline.engine.configured import BadArgument
+from pipeline.engine.container import Container
 from pipeline.engine.oci.platform import host_platform
 from pipeline.session.calls import Call
 from pipeline.session.fields import Field

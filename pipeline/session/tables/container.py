@@ -6,7 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine import read
-from pipeline.engine.container import BadArgument, Container
+from pipeline.engine.configured import BadArgument
+from pipeline.engine.container import Container
 from pipeline.session.fields import Field, Unsupported, pure, unchanged
 from pipeline.session.tables import data
 from pipeline.session.tables.files import with_error

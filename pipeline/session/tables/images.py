@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine import ops
-from pipeline.engine.container import BadArgument, Container
+from pipeline.engine.configured import BadArgument
+from pipeline.engine.container import Container
 from pipeline.engine.keep import keep_file
 from pipeline.engine.oci.platform import host_platform
 from pipeline.engine.oci.reference import parse_reference

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.digest import digest_of
 from pipeline.engine import ops
-from pipeline.engine.container import BadArgument
+from pipeline.engine.configured import BadArgument
 from pipeline.engine.runtime.services import host_name_of
 from pipeline.engine.solve import exec_inputs
 from pipeline.session.fields import Field
