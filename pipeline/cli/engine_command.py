@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -51,6 +52,8 @@ def status(as_json: bool, directory: str | None) -> None:
     write(f"kind    {told['kind']}{' at ' + told['address'] if told['address'] else ''}")
     write(f"store   {told['store']}{'' if told['usage'] is not None else ' (not made yet)'}")
     write(f"at work {', '.join(f'process {pid}' for pid in told['processes']) or 'no engine'}")
+    for keeper in told["staying"]:
+        write(f"stays   process {keeper['pid']}, since {moment(keeper['since'])}")
     if told["limits"]:
         limits = told["limits"]
         bound = f"at most {size(limits['max_bytes'])}, {size(limits['min_free_bytes'])} of its disk free"
@@ -63,6 +66,8 @@ def status(as_json: bool, directory: str | None) -> None:
 
 def status_of(config: Config, store: Path) -> dict[str, Any]:
     """The engine's status as JSON; `usage` and `limits` are null while there is no store. Makes no store."""
+    from pipeline.session.attach import find_keepers
+
     usage = limits = None
     if (store / "engine.db").is_file():
         from pipeline.engine.rootless.enter import enter_user_namespace
@@ -90,6 +95,7 @@ def status_of(config: Config, store: Path) -> dict[str, Any]:
         "address": config.engine.address,
         "store": str(store),
         "processes": [pid for pid in find_engines(store) if pid != os.getpid()],
+        "staying": find_keepers(store),
         "limits": limits,
         "usage": usage,
     }
@@ -159,14 +165,22 @@ def _prune(
 @json_option
 @directory_option
 def stop(as_json: bool, directory: str | None) -> None:
-    """Ask the engines at work on this store to end; the runs that use them fail."""
-    pids = find_engines(_store_path(_config(directory)))
+    """Ask the engines of this store to end, at work or waiting for work; the runs that use them fail."""
+    from pipeline.session.attach import find_keepers
+
+    store = _store_path(_config(directory))
+    pids = sorted({*(keeper["pid"] for keeper in find_keepers(store)), *find_engines(store)})
     for pid in pids:
         os.kill(pid, signal.SIGTERM)
     if as_json:
         write_json({"stopped": pids})
     else:
         write("\n".join(f"asked process {pid} to end" for pid in pids) or "no engine is at work")
+
+
+def moment(seconds: float) -> str:
+    """A time of the clock, such as "2025-01-31 12:00:00"."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def find_engines(store: Path) -> list[int]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline.session.attach import find_keepers
 from tests.cli.harness import Answer, lines
 
 if TYPE_CHECKING:
@@ -66,3 +70,22 @@ def test_a_command_runs_with_a_session_and_its_exit_code_is_kept(cli: CliProject
     answer = cli("engine", "shell", *argv, PIPELINE_STORE=str(cli.home / "store"))
 
     assert answer == Answer(stdout="", stderr="`sh` ended with exit code 4\n", code=4)
+
+
+def test_an_engine_that_stays_is_shown_and_ended(cli: CliProject) -> None:
+    """`status` names it after the command that started it; `stop` ends it."""
+    store = str(cli.home / "store")
+    environ = {"PIPELINE_STORE": store, "PIPELINE_ENGINE_IDLE": "60"}
+
+    ran = cli.run("engine", "shell", "--", "true", environ=environ)
+    before = json.loads(cli.run("engine", "status", "--json", environ=environ).stdout)["staying"]
+    stopped = json.loads(cli.run("engine", "stop", "--json", environ=environ).stdout)["stopped"]
+    until = time.monotonic() + 10
+    while find_keepers(Path(store)) and time.monotonic() < until:
+        time.sleep(0.02)
+    after = json.loads(cli.run("engine", "status", "--json", environ=environ).stdout)["staying"]
+
+    assert ran == Answer(stdout="", stderr="", code=0)
+    assert [set(keeper) for keeper in before] == [{"pid", "since"}]
+    assert stopped == [before[0]["pid"]]
+    assert after == []
