@@ -67,6 +67,7 @@ async def test_a_directory_is_known_by_where_it_is(dag: dagger.Client, workdir: 
     assert await dag.host().directory(f"./{unique}/").entries() == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="changes owners on the host")
 async def test_what_comes_from_the_host(dag: dagger.Client, base: dagger.Container, tmp_path: Path) -> None:
     """125. Owners become 0:0, modes and times stay, links stay links, fifos are left out."""
     (tmp_path / "f").write_text("")

@@ -87,7 +87,7 @@ def _of_uplink(root: Path) -> Iterator[Problem]:
         yield Problem(topic="uplink", what=what, fix="sudo chmod 666 /dev/net/tun", is_fatal=False)
     if all(_find(program, root) is None for program in PROGRAMS):
         what = f"neither `{PROGRAMS[0]}` nor `{PROGRAMS[1]}` is installed: containers reach nothing outside"
-        yield Problem(topic="uplink", what=what, fix="sudo apt-get install passt", is_fatal=False)
+        yield Problem(topic="uplink", what=what, fix="sudo apt-get install slirp4netns", is_fatal=False)
 
 
 def _lends(file: Path, names: set[str]) -> bool:

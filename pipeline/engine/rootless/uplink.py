@@ -1,6 +1,6 @@
 """Joins a network namespace of ours to the outside, by a program that speaks for it with a user's sockets.
 
-`pasta` or, where it is not installed, `slirp4netns`: neither needs any right on the host's network. Neither
+`slirp4netns` or, where it is not installed, `pasta`: neither needs any right on the host's network. Neither
 leads to the host's loopback.
 """
 
@@ -22,8 +22,8 @@ _END_LIMIT_S: Final = 2.0
 _POLL_S: Final = 0.005
 _MTU: Final = 65520
 _GATEWAY_FLAG: Final = 0x2  # of a line in /proc/net/route
-PROGRAMS: Final = ("pasta", "slirp4netns")
-"""What can do it, in the order in which they are tried."""
+PROGRAMS: Final = ("slirp4netns", "pasta")
+"""What can do it, in the order of trying: `pasta` of 2023 loses what is for a bridge behind it."""
 
 
 class UplinkRefused(Exception):
@@ -51,9 +51,7 @@ class Uplink:
             if not refusal:
                 return
             refusals.append(f"`{program}` {refusal}")
-        raise UplinkRefused(
-            "; ".join(refusals) or "neither `pasta` (package passt) nor `slirp4netns` is installed"
-        )
+        raise UplinkRefused("; ".join(refusals) or "neither `slirp4netns` nor `pasta` is installed")
 
     async def close(self) -> None:
         """End the program. Idempotent."""
