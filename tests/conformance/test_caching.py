@@ -21,8 +21,9 @@ RANDOM = ["sh", "-c", "head -c 8 /dev/urandom | md5sum | tee /tmp/r; echo err >&
 UUID = ["cat", "/proc/sys/kernel/random/uuid"]
 
 
-# 136, 138
 async def test_an_exec_is_not_run_again_in_a_second_session(engines: Engines, rootfs: Path) -> None:
+    """136, 138. What a command gave is known in the next session: files, streams and exit code."""
+
     async def run() -> tuple[str, str, int, str]:
         async with engines.session() as dag:
             done = busybox(dag, rootfs).with_exec(RANDOM, expect=dagger.ReturnType.ANY)
@@ -36,8 +37,8 @@ async def test_an_exec_is_not_run_again_in_a_second_session(engines: Engines, ro
     assert await run() == await run()
 
 
-# 137
 async def test_a_failed_exec_runs_again(base: dagger.Container, unique: str) -> None:
+    """137. Failures are not kept."""
     texts = []
     for _ in range(2):
         with pytest.raises(dagger.ExecError) as caught:
@@ -47,8 +48,8 @@ async def test_a_failed_exec_runs_again(base: dagger.Container, unique: str) -> 
     assert texts[0] != texts[1]
 
 
-# 139
 async def test_equal_execs_at_once_run_once(dag: dagger.Client, base: dagger.Container, unique: str) -> None:
+    """139. Equal commands run once, as long as somebody waits for them."""
     cache = dag.cache_volume(unique)
     mounted = base.with_mounted_cache("/c", cache)
     command = mounted.with_exec(["sh", "-c", "echo x >> /c/runs; sleep 1"])
@@ -62,8 +63,9 @@ async def test_equal_execs_at_once_run_once(dag: dagger.Client, base: dagger.Con
     assert await mounted.with_exec(["wc", "-l", "/c/runs"]).stdout() == "1 /c/runs\n"
 
 
-# 132, 133
 async def test_secrets_in_keys(engines: Engines, rootfs: Path) -> None:
+    """132, 133. A secret that was set counts by its name, one with an address by its value."""
+
     async def run(value: str) -> tuple[str, str]:
         async with engines.session("store", TOKEN=value) as dag:
             base = busybox(dag, rootfs)
@@ -77,8 +79,8 @@ async def test_secrets_in_keys(engines: Engines, rootfs: Path) -> None:
     assert first[1] != second[1]
 
 
-# 134
 async def test_no_secret_is_in_the_store(engines: Engines, rootfs: Path) -> None:
+    """134. Values of secrets are nowhere in the store."""
     plain = "very-secret-134-text"
     async with engines.session("store", TOKEN=plain) as dag:
         secret = dag.set_secret("n", plain)
@@ -93,10 +95,10 @@ async def test_no_secret_is_in_the_store(engines: Engines, rootfs: Path) -> None
     assert found.stdout == ""
 
 
-# 141
 async def test_equal_content_elsewhere_hits(
     dag: dagger.Client, base: dagger.Container, tmp_path: Path
 ) -> None:
+    """141. Equal directories are the same one, wherever they are."""
     texts = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -107,10 +109,10 @@ async def test_equal_content_elsewhere_hits(
     assert texts[0] == texts[1]
 
 
-# 142
 async def test_what_is_in_a_cache_volume_is_in_no_key(
     dag: dagger.Client, base: dagger.Container, unique: str
 ) -> None:
+    """142. What a volume holds makes nothing run again."""
     mounted = base.with_mounted_cache("/c", dag.cache_volume(unique))
     uuid = mounted.with_exec(UUID)
 
@@ -120,8 +122,8 @@ async def test_what_is_in_a_cache_volume_is_in_no_key(
     assert await uuid.with_env_variable("A", "1").stdout() == before
 
 
-# 144
 async def test_a_killed_engine_leaves_a_store_that_opens(engines: Engines, rootfs: Path) -> None:
+    """144. A killed engine loses nothing that was finished, and leaves nothing that was not."""
     engine = engines.start()
     async with connected(engine, "embedded", engine.workdir) as dag:
         done = busybox(dag, rootfs).with_exec(["sh", "-c", "cat /proc/sys/kernel/random/uuid > /tmp/u"])

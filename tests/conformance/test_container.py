@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
 
-# 27
 async def test_an_empty_container_has_nothing(dag: dagger.Client) -> None:
+    """27. A new container has no files and no configuration."""
     container = dag.container()
 
     assert await container.env_variables() == []
@@ -27,30 +27,30 @@ async def test_an_empty_container_has_nothing(dag: dagger.Client) -> None:
     assert await container.mounts() == []
 
 
-# 28
 async def test_output_without_a_command_is_an_error(dag: dagger.Client, base: dagger.Container) -> None:
+    """28. Nothing was run, so there is no output and no exit code."""
     for work in (dag.container().stdout(), base.stderr(), base.exit_code()):
         with pytest.raises(dagger.QueryError, match="no command has been set"):
             await work
 
 
-# 33
 async def test_no_args_run_the_default_args(base: dagger.Container) -> None:
+    """33. No arguments stand for the default ones, which have to be there."""
     assert await base.with_default_args(["echo", "hi"]).with_exec([]).stdout() == "hi\n"
     with pytest.raises(dagger.QueryError, match="no command has been set"):
         await base.with_exec([]).sync()
 
 
-# 34
 async def test_the_entrypoint_counts_when_it_is_wanted(base: dagger.Container) -> None:
+    """34. The entrypoint goes before the arguments only when that is asked for."""
     container = base.with_entrypoint(["echo", "entry"])
 
     assert await container.with_exec(["echo", "bare"]).stdout() == "bare\n"
     assert await container.with_exec(["x"], use_entrypoint=True).stdout() == "entry x\n"
 
 
-# 35, 36
 async def test_setting_the_entrypoint_clears_default_args_unless_kept(dag: dagger.Client) -> None:
+    """35, 36. Default arguments go with the entrypoint they were for; an empty list is one too."""
     container = dag.container().with_default_args(["a"])
 
     assert await container.with_entrypoint(["e"]).default_args() == []
@@ -61,7 +61,6 @@ async def test_setting_the_entrypoint_clears_default_args_unless_kept(dag: dagge
     assert await container.without_default_args().default_args() == []
 
 
-# 37
 @pytest.mark.parametrize(
     ("user", "expected"),
     [
@@ -74,13 +73,14 @@ async def test_setting_the_entrypoint_clears_default_args_unless_kept(dag: dagge
     ],
 )
 async def test_users_by_number_and_name(base: dagger.Container, user: str, expected: str) -> None:
+    """37. A user is known by number or name, alone or with a group."""
     command = base.with_user(user).with_exec(["sh", "-c", "echo -n $(id -u) $(id -g)"])
 
     assert await command.stdout() == expected
 
 
-# 38
 async def test_an_unknown_user_fails_the_exec_not_the_chain(base: dagger.Container) -> None:
+    """38. A name is looked up when a command runs."""
     container = base.with_user("nobody-here")
 
     assert await container.user() == "nobody-here"
@@ -89,15 +89,15 @@ async def test_an_unknown_user_fails_the_exec_not_the_chain(base: dagger.Contain
     assert caught.value.exit_code == -1
 
 
-# 39
 async def test_a_missing_workdir_is_made_for_the_user(base: dagger.Container) -> None:
+    """39. The directory to run in is made, and belongs to who runs."""
     command = base.with_user("auser").with_workdir("/a/b").with_exec(["sh", "-c", "pwd; stat -c '%u %a' ."])
 
     assert await command.stdout() == "/a/b\n1234 755\n"
 
 
-# 40
 async def test_relative_workdirs_join(dag: dagger.Client) -> None:
+    """40. A relative directory starts at the one before."""
     container = dag.container().with_workdir("/a").with_workdir("b")
 
     assert await container.workdir() == "/a/b"
@@ -105,8 +105,8 @@ async def test_relative_workdirs_join(dag: dagger.Client) -> None:
     assert await container.without_workdir().workdir() == ""
 
 
-# 41, 42
 async def test_env_keeps_its_order_and_elements_are_found_by_id(dag: dagger.Client) -> None:
+    """41, 42. Variables keep their places, and can be asked one by one."""
     container = (
         dag.container()
         .with_env_variable("A", "1")
@@ -121,8 +121,8 @@ async def test_env_keeps_its_order_and_elements_are_found_by_id(dag: dagger.Clie
     assert await container.env_variable("NONE") is None
 
 
-# 43
 async def test_expand_composes_variables(dag: dagger.Client) -> None:
+    """43. Variables are put in when that is asked for, and stay text when not."""
     container = dag.container().with_env_variable("PATH", "/bin")
 
     expanded = container.with_env_variable("PATH", "$PATH:${PATH}/x:$NONE", expand=True)
@@ -132,8 +132,8 @@ async def test_expand_composes_variables(dag: dagger.Client) -> None:
     assert await literal.env_variable("PATH") == "$PATH"
 
 
-# 44
 async def test_expanding_a_secret_or_volatile_name_is_an_error(dag: dagger.Client) -> None:
+    """44. A value that is in no key cannot be put into one."""
     secret = dag.set_secret("conformance-44", "x")
     container = dag.container().with_secret_variable("S", secret).with_volatile_variable("V", "y")
 
@@ -143,7 +143,6 @@ async def test_expanding_a_secret_or_volatile_name_is_an_error(dag: dagger.Clien
         await container.with_env_variable("A", "$V", expand=True).id()
 
 
-# 45
 @pytest.mark.parametrize(
     "write",
     [
@@ -163,13 +162,14 @@ async def test_paths_are_expanded(
     base: dagger.Container,
     write: Callable[[dagger.Client, dagger.Container], dagger.Container],
 ) -> None:
+    """45. Paths and commands take variables wherever they are given."""
     container = write(dag, base.with_env_variable("X", "v"))
 
     assert await container.exists("/$X/f", do_not_follow_symlinks=True, expand=True)
 
 
-# 46
 async def test_labels(dag: dagger.Client) -> None:
+    """46. Labels can be set, replaced, removed and asked for; an unknown one is null."""
     container = dag.container().with_label("b", "1").with_label("a", "2").with_label("b", "3")
 
     assert [(await x.name(), await x.value()) for x in await container.labels()] == [("a", "2"), ("b", "3")]
@@ -178,8 +178,8 @@ async def test_labels(dag: dagger.Client) -> None:
     assert await dag.container().without_label("none").labels() == []
 
 
-# 47
 async def test_exposed_ports(dag: dagger.Client) -> None:
+    """47. A port is known by number and protocol; a later one replaces it."""
     udp = dagger.NetworkProtocol.UDP
     container = (
         dag.container()
@@ -197,8 +197,8 @@ async def test_exposed_ports(dag: dagger.Client) -> None:
     assert listed == [(80, dagger.NetworkProtocol.TCP, "two"), (80, udp, None)]
 
 
-# 48
 async def test_healthcheck_getters(dag: dagger.Client) -> None:
+    """48. A health check is told as it was set, with durations as Go writes them."""
     in_shell = True
     check = (
         dag.container()
@@ -220,14 +220,14 @@ async def test_healthcheck_getters(dag: dagger.Client) -> None:
         await dag.container().with_docker_healthcheck(["a", "b"], shell=in_shell).id()
 
 
-# 49
 async def test_the_platform_is_kept(dag: dagger.Client) -> None:
+    """49. The platform is the one given, under its usual name."""
     assert await dag.container(platform=dagger.Platform("linux/arm64")).platform() == "linux/arm64"
     assert await dag.container(platform=dagger.Platform("linux/aarch64")).platform() == "linux/arm64"
 
 
-# 50
 async def test_two_mutations_of_one_parent_do_not_see_each_other(base: dagger.Container) -> None:
+    """50. Two commands on one container do not see each other's files."""
     one, two = base.with_exec(["touch", "/tmp/one"]), base.with_exec(["touch", "/tmp/two"])
 
     listed = await asyncio.gather(one.directory("/tmp").entries(), two.directory("/tmp").entries())

@@ -20,8 +20,8 @@ async def failure(work: Awaitable[object]) -> dagger.ExecError:
     return caught.value
 
 
-# 19, 20, 21
 async def test_a_failing_exec_raises_with_everything_set(base: dagger.Container) -> None:
+    """19, 20, 21. The error has the command, its code, and what it printed, trimmed."""
     argv = ["sh", "-c", "echo; echo ' out '; echo err >&2; exit 3"]
 
     error = await failure(base.with_exec(argv).sync())
@@ -30,8 +30,8 @@ async def test_a_failing_exec_raises_with_everything_set(base: dagger.Container)
     assert "exit code: 3" in str(error)
 
 
-# 22
 async def test_of_much_output_the_error_has_the_end(base: dagger.Container) -> None:
+    """22. Of more than 100 KiB the error has the end, and says how much was left out."""
     much = LIMIT + 5000
 
     long = await failure(base.with_exec(["sh", "-c", f"yes | head -c {much}; exit 1"]).sync())
@@ -43,8 +43,8 @@ async def test_of_much_output_the_error_has_the_end(base: dagger.Container) -> N
     assert short.stdout == ("y\n" * 2500).strip()
 
 
-# 23
 async def test_redirected_output_is_in_the_error(base: dagger.Container) -> None:
+    """23. What went to files is in the error as well."""
     command = base.with_exec(
         ["sh", "-c", "echo out; echo err >&2; exit 1"], redirect_stdout="/o", redirect_stderr="/e"
     )
@@ -54,8 +54,8 @@ async def test_redirected_output_is_in_the_error(base: dagger.Container) -> None
     assert (error.stdout, error.stderr) == ("out", "err")
 
 
-# 24
 async def test_a_secret_in_the_error_is_scrubbed(dag: dagger.Client, base: dagger.Container) -> None:
+    """24. A secret that a failing command prints is not in the error."""
     secret = dag.set_secret("conformance-24", "plain-text-24")
     command = base.with_secret_variable("S", secret).with_exec(["sh", "-c", "echo $S; echo $S >&2; exit 1"])
 
@@ -65,8 +65,8 @@ async def test_a_secret_in_the_error_is_scrubbed(dag: dagger.Client, base: dagge
     assert "plain-text-24" not in str(error)
 
 
-# 25
 async def test_with_error_fails_the_query_unless_it_is_empty(dag: dagger.Client) -> None:
+    """25. An error that was put into a chain fails it; an empty one is none."""
     assert await dag.container().with_error("").user() == ""
     for chain in (dag.container().with_error("x25"), dag.container().with_error("x25").with_user("a")):
         with pytest.raises(dagger.QueryError, match="x25"):
@@ -75,8 +75,8 @@ async def test_with_error_fails_the_query_unless_it_is_empty(dag: dagger.Client)
         await dag.directory().with_error("x25").entries()
 
 
-# 26
 async def test_a_failure_in_an_argument_surfaces_once(dag: dagger.Client, base: dagger.Container) -> None:
+    """26. A failure of what an argument stands for is the failure of the call."""
     broken = base.with_exec(["sh", "-c", "exit 4"]).directory("/tmp")
 
     error = await failure(dag.directory().with_directory("/", broken).entries())

@@ -24,8 +24,8 @@ def tree(dag: dagger.Client, *paths: str) -> dagger.Directory:
     return directory
 
 
-# 74
 async def test_a_copied_directory_keeps_everything(base: dagger.Container) -> None:
+    """74. A copy keeps modes, owners, times and links."""
     source = base.with_exec(
         [
             "sh",
@@ -42,6 +42,7 @@ async def test_a_copied_directory_keeps_everything(base: dagger.Container) -> No
 
 
 async def test_a_copied_directory_merges(dag: dagger.Client) -> None:
+    """74. A copy adds to what is there."""
     container = (
         dag.container().with_directory("/x", tree(dag, "a", "s/b")).with_directory("/x", tree(dag, "s/c"))
     )
@@ -49,8 +50,8 @@ async def test_a_copied_directory_merges(dag: dagger.Client) -> None:
     assert await container.directory("/x").glob("**") == ["a", "s/", "s/b", "s/c"]
 
 
-# 75
 async def test_a_file_replaces_a_directory_and_the_reverse(dag: dagger.Client) -> None:
+    """75. What takes a place takes all of it."""
     over = dag.container().with_directory("/", tree(dag, "x/a", "x/b")).with_directory("/", tree(dag, "x"))
     back = over.with_directory("/", tree(dag, "x/c"))
 
@@ -58,7 +59,6 @@ async def test_a_file_replaces_a_directory_and_the_reverse(dag: dagger.Client) -
     assert await back.directory("/x").entries() == ["c"]
 
 
-# 76, 77
 NONE: list[str] = []
 FILTERS = {
     "include": (["a.txt"], NONE, ["a.txt"]),
@@ -75,6 +75,7 @@ FILTERS = {
 async def test_filters_are_the_same_everywhere(
     dag: dagger.Client, tmp_path: Path, include: list[str], exclude: list[str], expected: list[str]
 ) -> None:
+    """76, 77. Patterns choose the same files wherever they are given."""
     names = ("a.txt", "b.rar", "sub/c.txt", "sub/d.rar")
     source = tree(dag, *names)
     for name in names:
@@ -93,8 +94,8 @@ async def test_filters_are_the_same_everywhere(
     assert found == [expected] * 4
 
 
-# 78
 async def test_gitignore_files_are_honoured(dag: dagger.Client) -> None:
+    """78. Rules of nested files count below their directories."""
     source = (
         tree(dag, "a.log", "keep.log", "sub/b.log", "sub/x", "other/x")
         .with_new_file(".gitignore", "*.log\n!keep.log\n")
@@ -106,8 +107,8 @@ async def test_gitignore_files_are_honoured(dag: dagger.Client) -> None:
     assert found == [".gitignore", "keep.log", "other/", "other/x", "sub/", "sub/.gitignore"]
 
 
-# 79
 async def test_owners(dag: dagger.Client, base: dagger.Container) -> None:
+    """79. An owner is a number or a name of the container; a name alone is the group too."""
     look = ["sh", "-c", "stat -c '%u:%g' /x/f"]
     source = tree(dag, "f")
     owners = {"1000": "1000:1000", "7:8": "7:8", "auser": "1234:1234", "auser:agroup": "1234:4321", "": "0:0"}
@@ -123,8 +124,8 @@ async def test_owners(dag: dagger.Client, base: dagger.Container) -> None:
         await base.with_directory("/x", source, owner="nobody-here").sync()
 
 
-# 80
 async def test_permissions_of_copies(dag: dagger.Client) -> None:
+    """80. A mode given for a copy is that of all in it."""
     source = tree(dag, "d/f")
 
     copied = dag.directory().with_directory("x", source, permissions=0o700)
@@ -133,8 +134,8 @@ async def test_permissions_of_copies(dag: dagger.Client) -> None:
     assert await copied.stat("x/d/f").permissions() == 0o700
 
 
-# 81
 async def test_a_file_goes_into_a_directory_or_gets_a_name(dag: dagger.Client) -> None:
+    """81. A directory or a slash takes a file under its own name."""
     file = dag.file("f", "text")
     container = dag.container().with_directory("/there", tree(dag, "old"))
 
@@ -145,8 +146,8 @@ async def test_a_file_goes_into_a_directory_or_gets_a_name(dag: dagger.Client) -
     assert await several.directory("/there").entries() == ["f", "g", "old"]
 
 
-# 82
 async def test_new_files(dag: dagger.Client, base: dagger.Container) -> None:
+    """82. A new file has the mode given, exactly, and its parents are made."""
     container = (
         base.with_new_file("/p/q/default", "a")
         .with_new_file("/p/q/exact", "b", permissions=0o600)
@@ -162,8 +163,8 @@ async def test_new_files(dag: dagger.Client, base: dagger.Container) -> None:
     assert await done.stdout() == ". 755\ndefault 644\nexact 600\nexact2 666\nzero 644\nagain"
 
 
-# 83
 async def test_removing(dag: dagger.Client, base: dagger.Container) -> None:
+    """83. Missing paths are no error, patterns remove all they match, links go and not what they lead to."""
     container = base.with_directory("/x", tree(dag, "a.txt", "b.txt", "c", "d/e")).with_symlink(
         "c", "/x/link"
     )
@@ -174,8 +175,8 @@ async def test_removing(dag: dagger.Client, base: dagger.Container) -> None:
     assert await removed.without_files(["/x/c", "/x/d"]).directory("/x").entries() == []
 
 
-# 84
 async def test_changes_stay_in_a_mounted_directory(dag: dagger.Client, base: dagger.Container) -> None:
+    """84. What a command writes to a mount stays in it and out of the root."""
     done = base.with_mounted_directory("/m", tree(dag, "a")).with_exec(
         ["sh", "-c", "echo new > /m/b; rm /m/a"]
     )
@@ -187,8 +188,8 @@ async def test_changes_stay_in_a_mounted_directory(dag: dagger.Client, base: dag
     assert await done.mounts() == ["/m"]
 
 
-# 85
 async def test_a_read_only_mount_refuses_writers(dag: dagger.Client, base: dagger.Container) -> None:
+    """85. A read-only mount cannot be written."""
     container = base.with_mounted_directory("/m", tree(dag, "a"), read_only=True)
 
     with pytest.raises(dagger.ExecError) as caught:
@@ -197,8 +198,8 @@ async def test_a_read_only_mount_refuses_writers(dag: dagger.Client, base: dagge
     assert "Read-only file system" in caught.value.stderr
 
 
-# 86, 87
 async def test_mounts_hide_and_replace(dag: dagger.Client, base: dagger.Container) -> None:
+    """86, 87. A mount hides what is below it; one mounted over it removes it for good."""
     container = base.with_directory("/m", tree(dag, "image")).with_mounted_directory("/m", tree(dag, "one"))
     stacked = container.with_mounted_directory("/m/sub", tree(dag, "child"))
     replaced = stacked.with_mounted_directory("/m", tree(dag, "two"))
@@ -210,8 +211,8 @@ async def test_mounts_hide_and_replace(dag: dagger.Client, base: dagger.Containe
     assert await replaced.without_mount("/m").with_exec(["ls", "/m"]).stdout() == "image\n"
 
 
-# 88
 async def test_caches_and_temporary_mounts_cannot_be_read(dag: dagger.Client) -> None:
+    """88. What is not part of a container cannot be asked of it."""
     container = (
         dag.container().with_mounted_cache("/c", dag.cache_volume("conformance-88")).with_mounted_temp("/t")
     )
@@ -222,8 +223,8 @@ async def test_caches_and_temporary_mounts_cannot_be_read(dag: dagger.Client) ->
         await container.file("/t/x").contents()
 
 
-# 89
 async def test_files_written_into_a_mount_change_the_mount(dag: dagger.Client) -> None:
+    """89. A file goes to where its path leads; exactly at a mount it takes the mount's place."""
     container = dag.container().with_mounted_directory("/m", tree(dag, "a")).with_new_file("/m/b", "b")
 
     assert await container.directory("/m").entries() == ["a", "b"]
@@ -233,8 +234,8 @@ async def test_files_written_into_a_mount_change_the_mount(dag: dagger.Client) -
     assert await exactly.mounts() == ["/m"]
 
 
-# 90
 async def test_temporary_mounts(base: dagger.Container) -> None:
+    """90. A temporary mount is empty for each command, and no larger than it may be."""
     done = base.with_mounted_temp("/t", size=1 << 20).with_exec(["sh", "-c", "touch /t/x; ls /t"])
 
     assert await done.stdout() == "x\n"
@@ -243,10 +244,10 @@ async def test_temporary_mounts(base: dagger.Container) -> None:
         await done.with_exec(["sh", "-c", "head -c 2000000 /dev/zero > /t/big"]).sync()
 
 
-# 91
 async def test_a_cache_volume_is_seen_by_the_next_exec_and_the_next_session(
     engines: Engines, rootfs: Path
 ) -> None:
+    """91. A cache volume keeps what is written to it."""
     from tests.conformance.conftest import busybox
 
     async with engines.session() as dag:
@@ -258,10 +259,11 @@ async def test_a_cache_volume_is_seen_by_the_next_exec_and_the_next_session(
         assert await base.with_exec(["cat", "/c/f", "/dev/null"]).stdout() == "kept\n"
 
 
-# 92, 93
 async def test_what_a_cache_volume_is_known_by(
     dag: dagger.Client, base: dagger.Container, unique: str
 ) -> None:
+    """92, 93. Source and owner are part of what a volume is; a source fills it once."""
+
     async def listed(container: dagger.Container) -> str:
         return await container.with_env_variable("U", unique).with_exec(["ls", "/c"]).stdout()
 
@@ -276,10 +278,11 @@ async def test_what_a_cache_volume_is_known_by(
     assert await listed(owned) == ""
 
 
-# 94
 async def test_locked_volumes_are_used_by_one_at_a_time(
     dag: dagger.Client, base: dagger.Container, unique: str
 ) -> None:
+    """94. A locked volume has one user at a time, a shared one several."""
+
     async def both(sharing: dagger.CacheSharingMode) -> float:
         cache = dag.cache_volume(f"{unique}-{sharing}")
         mounted = base.with_mounted_cache("/c", cache, sharing=sharing).with_env_variable("U", unique)
@@ -291,8 +294,8 @@ async def test_locked_volumes_are_used_by_one_at_a_time(
     assert await both(dagger.CacheSharingMode.SHARED) < 1.9
 
 
-# 95
 async def test_secret_files(dag: dagger.Client, base: dagger.Container) -> None:
+    """95. A secret is a file for the command alone, with the owner and mode given."""
     secret = dag.set_secret("conformance-95", " exact\n")
     container = (
         base.with_mounted_secret("/run/s", secret)
@@ -309,8 +312,8 @@ async def test_secret_files(dag: dagger.Client, base: dagger.Container) -> None:
         await bare.file("/run/s").contents()
 
 
-# 96
 async def test_secret_variables(dag: dagger.Client, base: dagger.Container) -> None:
+    """96. A secret hides a variable of its name; the later of two counts."""
     one, two = dag.set_secret("conformance-96-1", "first"), dag.set_secret("conformance-96-2", "second-")
     container = base.with_env_variable("S", "plain").with_secret_variable("S", one)
     length = ["sh", "-c", "echo ${#S}"]
@@ -322,8 +325,8 @@ async def test_secret_variables(dag: dagger.Client, base: dagger.Container) -> N
     assert await container.env_variable("S") == "plain"
 
 
-# 97
 async def test_scrubbing(dag: dagger.Client, base: dagger.Container) -> None:
+    """97. A secret is recognised however it is cut, spaced and long; an empty one is none."""
     spaced = dag.set_secret("conformance-97-1", "  spaced out \n")
     large = dag.set_secret("conformance-97-2", "0123456789abcdef" * 30_000)
     empty = dag.set_secret("conformance-97-3", "")
@@ -339,10 +342,11 @@ async def test_scrubbing(dag: dagger.Client, base: dagger.Container) -> None:
     assert slow == "x *** y\n"
 
 
-# 98
 async def test_unix_sockets(
     dag: dagger.Client, base: dagger.Container, tmp_path: Path, socket_client: Path
 ) -> None:
+    """98. A socket of the host can be spoken to from inside, until it is taken away."""
+
     async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write((await reader.readline()).upper())
         writer.close()
@@ -362,8 +366,8 @@ async def test_unix_sockets(
         await server.wait_closed()
 
 
-# 99
 async def test_symbolic_links(dag: dagger.Client) -> None:
+    """99. A link's parents are made, it replaces nothing, and it stays inside."""
     container = dag.container().with_symlink("../anywhere", "/a/b/link")
 
     assert await container.directory("/a/b").entries() == ["link"]
@@ -373,8 +377,8 @@ async def test_symbolic_links(dag: dagger.Client) -> None:
     assert await dag.container().with_symlink("x", "/../../top").rootfs().entries() == ["top"]
 
 
-# 100
 async def test_exists_and_stat(dag: dagger.Client) -> None:
+    """100. A path can be asked whether it is there, of what kind, and what it is."""
     kinds = dagger.ExistsType
     container = (
         dag.container()

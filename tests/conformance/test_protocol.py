@@ -29,9 +29,9 @@ async def post(engine: EngineProcess, query: str, **more: Any) -> httpx.Response
         return await client.post(url, json={"query": query}, timeout=None, **more)
 
 
-# 1, 2
 @pytest.mark.parametrize("header", [None, "Basic " + base64.b64encode(b"wrong:").decode()])
 async def test_a_missing_or_wrong_token_gets_a_challenge(embedded: EngineProcess, header: str | None) -> None:
+    """1, 2. Without the token, or with another, the answer is 401 and no body is read."""
     headers = {"Authorization": header} if header else {}
     async with httpx.AsyncClient() as client:
         answer = await client.post(f"http://127.0.0.1:{embedded.port}/query", content=b"{", headers=headers)
@@ -40,8 +40,8 @@ async def test_a_missing_or_wrong_token_gets_a_challenge(embedded: EngineProcess
     assert answer.headers["www-authenticate"].startswith("Basic")
 
 
-# 3
 async def test_the_introspection_answer_builds_a_schema(embedded: EngineProcess) -> None:
+    """3. GraphQL tools can build a schema from the answer."""
     query = graphql.get_introspection_query(input_value_deprecation=True)
 
     answer = await post(embedded, query)
@@ -51,8 +51,8 @@ async def test_the_introspection_answer_builds_a_schema(embedded: EngineProcess)
     assert "Container" in schema.type_map
 
 
-# 5, 10
 async def test_an_id_loads_the_same_object_from_anywhere(dag: dagger.Client) -> None:
+    """5, 10. An id is the same object by `load`, by `node`, and on another connection of the session."""
     identifier = await dag.container().with_env_variable("A", "1").id()
 
     by_load = dag.load_container_from_id(dagger.ContainerID(identifier))
@@ -61,8 +61,8 @@ async def test_an_id_loads_the_same_object_from_anywhere(dag: dagger.Client) -> 
     assert await by_load.id() == identifier
 
 
-# 6
 async def test_an_id_of_another_type_is_refused_with_both_types(dag: dagger.Client) -> None:
+    """6. An id of another type is refused with the names of both."""
     identifier = await dag.directory().id()
 
     with pytest.raises(dagger.QueryError, match=r"expected Container, got Directory"):
@@ -72,6 +72,7 @@ async def test_an_id_of_another_type_is_refused_with_both_types(dag: dagger.Clie
 async def test_a_fragment_on_another_type_answers_an_empty_object(
     dag: dagger.Client, embedded: EngineProcess
 ) -> None:
+    """6. A fragment on a type that the node is not selects nothing."""
     identifier = await dag.directory().id()
 
     answer = await post(embedded, f'{{ node(id: "{identifier}") {{ ... on Container {{ user }} }} }}')
@@ -79,29 +80,29 @@ async def test_a_fragment_on_another_type_answers_an_empty_object(
     assert answer.json() == {"data": {"node": {}}}
 
 
-# 7
 async def test_an_unknown_id_is_a_graphql_error(embedded: EngineProcess) -> None:
+    """7. Garbage for an id is an error in an answer with status 200."""
     answer = await post(embedded, '{ node(id: "garbage") { id } }')
 
     assert answer.status_code == 200
     assert "garbage" in answer.json()["errors"][0]["message"]
 
 
-# 8
 async def test_the_same_chain_has_the_same_id_and_another_has_another(dag: dagger.Client) -> None:
+    """8. Ids are equal for equal chains, and for no others."""
     ids = [await dag.directory().with_new_file("a", text).id() for text in ("1", "1", "2")]
 
     assert ids[0] == ids[1]
     assert ids[0] != ids[2]
 
 
-# 9
 async def test_asking_for_an_id_runs_nothing(dag: dagger.Client) -> None:
+    """9. The id of a command that cannot run is there all the same."""
     assert await dag.container().with_exec(["/no/such/command"]).id()
 
 
-# 11
 async def test_null_means_the_default(embedded: EngineProcess) -> None:
+    """11. `null` for an argument with a default is as if it were left out."""
     field = "withExposedPort(port: 80, protocol: null, description: null)"
 
     answer = await post(embedded, f"{{ container {{ {field} {{ exposedPorts {{ protocol }} }} }} }}")
@@ -109,17 +110,17 @@ async def test_null_means_the_default(embedded: EngineProcess) -> None:
     assert answer.json()["data"]["container"]["withExposedPort"]["exposedPorts"] == [{"protocol": "TCP"}]
 
 
-# 12
 async def test_fields_are_answered_under_their_aliases(embedded: EngineProcess) -> None:
+    """12. An alias is the name in the answer."""
     answer = await post(embedded, '{ c: container { x: withUser(name: "me") { who: user } } }')
 
     assert answer.json() == {"data": {"c": {"x": {"who": "me"}}}}
 
 
-# 13
 async def test_an_unsupported_field_fails_when_it_is_evaluated(
     dag: dagger.Client, embedded: EngineProcess
 ) -> None:
+    """13. What is not there says so by name, once something is asked of it."""
     chained = dag.llm().with_model("x")
 
     with pytest.raises(dagger.QueryError, match="not supported by the embedded engine") as caught:
@@ -128,16 +129,16 @@ async def test_an_unsupported_field_fails_when_it_is_evaluated(
     assert caught.value.errors[0].extensions == {"_type": "UNSUPPORTED", "field": "Query.llm"}
 
 
-# 14
 async def test_twenty_requests_at_once_are_all_answered(base: dagger.Container) -> None:
+    """14. Requests at the same time do not wait for each other."""
     texts = await asyncio.gather(*(base.with_exec(["echo", "-n", str(n)]).stdout() for n in range(20)))
 
     assert texts == [str(n) for n in range(20)]
 
 
-# 15
 @pytest.mark.usefixtures("embedded")
 async def test_a_request_cut_by_the_client_stops_the_process(base: dagger.Container, unique: str) -> None:
+    """15. A command ends with the last request that waits for it."""
     marked = asyncio.create_task(base.with_env_variable("MARK", unique).with_exec(["sleep", "601"]).sync())
     await wait_for(lambda: has_process(["sleep", "601"]))
 
@@ -147,8 +148,8 @@ async def test_a_request_cut_by_the_client_stops_the_process(base: dagger.Contai
     await wait_for(lambda: not has_process(["sleep", "601"]), within_s=1.5)
 
 
-# 16
 async def test_after_stdin_closes_nothing_is_left(engines: Engines, rootfs: Path) -> None:
+    """16. When the session ends, commands are killed and requests refused."""
     from tests.conformance.conftest import busybox, connected
 
     engine = engines.start()
@@ -166,17 +167,17 @@ async def test_after_stdin_closes_nothing_is_left(engines: Engines, rootfs: Path
         await post(engine, "{ version }")
 
 
-# 17
 async def test_version_and_platform(dag: dagger.Client) -> None:
+    """17. The version is a semantic one; the platform is the host's."""
     version, platform = await dag.version(), await dag.default_platform()
 
     assert re.match(r"v\d+\.\d+\.\d+", version)
     assert platform == {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}[os.uname().machine]
 
 
-# 18
 @pytest.mark.parametrize("body", [b"nonsense", b"[1]", b'{"query": "{ a"}', b'{"query": "{ nothing }"}'])
 async def test_a_malformed_request_gets_a_list_of_errors(embedded: EngineProcess, body: bytes) -> None:
+    """18. Every request gets an answer that clients can read."""
     async with httpx.AsyncClient(auth=(embedded.token, "")) as client:
         answer = await client.post(
             f"http://127.0.0.1:{embedded.port}/query",
@@ -228,6 +229,7 @@ async def test_the_sdk_starts_the_engine_as_its_cli(engines: Engines, tmp_path: 
 
 
 async def test_a_shell_has_the_session_in_its_environment(engines: Engines, tmp_path: Path) -> None:
+    """A program in the shell finds the session in its environment; its exit code is the shell's."""
     import subprocess
     import sys
 

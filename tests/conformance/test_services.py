@@ -27,10 +27,10 @@ def web(dag: dagger.Client, base: dagger.Container, unique: str) -> dagger.Servi
     )
 
 
-# 145, 146
 async def test_a_bound_service_is_reachable_by_alias_and_name(
     base: dagger.Container, web: dagger.Service, unique: str
 ) -> None:
+    """145, 146. A service is up before the command, and found by its alias and its own name."""
     name = await web.hostname()
     bound = base.with_service_binding("web", web).with_env_variable("U", unique)
 
@@ -44,12 +44,13 @@ async def test_a_bound_service_is_reachable_by_alias_and_name(
 
 
 async def test_without_ports_there_is_no_endpoint(base: dagger.Container) -> None:
+    """146. An endpoint has a port."""
     with pytest.raises(dagger.QueryError, match="no ports exposed"):
         await base.with_default_args(["sleep", "600"]).as_service().endpoint()
 
 
-# 148
 async def test_start_and_stop(web: dagger.Service) -> None:
+    """148. A service can be started and stopped by hand, also twice."""
     started = await web.start()
 
     assert await started.hostname() == await web.hostname()
@@ -57,8 +58,8 @@ async def test_start_and_stop(web: dagger.Service) -> None:
     await web.stop(kill=True)
 
 
-# 149
 async def test_a_service_that_ends_before_it_is_healthy(base: dagger.Container) -> None:
+    """149. A service that ends at once fails like a command."""
     service = (
         base.with_exposed_port(80)
         .with_default_args(["sh", "-c", "echo out; echo err >&2; exit 6"])
@@ -72,8 +73,8 @@ async def test_a_service_that_ends_before_it_is_healthy(base: dagger.Container) 
     assert (caught.value.stdout.strip(), caught.value.stderr.strip()) == ("out", "err")
 
 
-# 150
 async def test_a_service_that_dies_aborts_the_exec(base: dagger.Container, unique: str) -> None:
+    """150. A command does not outlive a service that it needs, and the error names it."""
     service = base.with_env_variable("U", unique).with_default_args(["sleep", "1"]).as_service()
 
     began = time.monotonic()
@@ -83,8 +84,8 @@ async def test_a_service_that_dies_aborts_the_exec(base: dagger.Container, uniqu
     assert time.monotonic() - began < 15
 
 
-# 153
 async def test_chained_services(base: dagger.Container, web: dagger.Service, unique: str) -> None:
+    """153. A service brings those that it needs itself."""
     fetch = "wget -qO/w/index.html http://back:8080/"
     front = (
         base.with_service_binding("back", web)
@@ -98,8 +99,8 @@ async def test_chained_services(base: dagger.Container, web: dagger.Service, uni
     assert await done.stdout() == unique
 
 
-# 154
 async def test_custom_host_names(base: dagger.Container, web: dagger.Service, unique: str) -> None:
+    """154. A service can be given a name."""
     named = web.with_hostname("my-web")
 
     assert await named.hostname() == "my-web"
@@ -107,15 +108,15 @@ async def test_custom_host_names(base: dagger.Container, web: dagger.Service, un
     assert await done.stdout() == unique
 
 
-# 155
 async def test_what_a_service_runs(base: dagger.Container) -> None:
+    """155. There has to be something to run."""
     with pytest.raises(dagger.QueryError, match="no service command has been set"):
         await base.as_service().hostname()
 
 
-# 156
 @pytest.mark.parametrize("way", ["random", "given", "native"])
 async def test_tunnels(dag: dagger.Client, web: dagger.Service, unique: str, way: str) -> None:
+    """156. A tunnel leads to a service from a port that is given, its own, or any."""
     ways: dict[str, Callable[[], dagger.Service]] = {
         "random": lambda: dag.host().tunnel(web),
         "given": lambda: dag.host().tunnel(web, ports=[dagger.PortForward(backend=8080, frontend=18081)]),
@@ -134,14 +135,16 @@ async def test_tunnels(dag: dagger.Client, web: dagger.Service, unique: str, way
 
 
 async def test_a_tunnel_needs_ports(dag: dagger.Client, base: dagger.Container) -> None:
+    """156. A tunnel without ports is refused."""
     service = base.with_default_args(["sleep", "600"]).as_service()
 
     with pytest.raises(dagger.QueryError, match="no ports to forward"):
         await dag.host().tunnel(service).id()
 
 
-# 157
 async def test_ports_of_the_host(dag: dagger.Client, base: dagger.Container, unique: str) -> None:
+    """157. A port of the host is reached like a service; none at all is refused."""
+
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(unique.encode())
         await writer.drain()
