@@ -92,7 +92,7 @@ def start_engine(store: Path, workdir: Path, *options: str, **environ: str) -> E
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            env={**clean, **environ},
+            env={"PIPELINE_ENGINE_IDLE": "0", **clean, **environ},
         )
     assert process.stdout is not None
     line = process.stdout.readline()
