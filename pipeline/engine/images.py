@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -101,6 +102,7 @@ class Images:
         self._settings = settings
         self._observer = observer
         self._found: dict[tuple[str, str], asyncio.Future[FoundImage]] = {}
+        self._waiters: Counter[asyncio.Future[FoundImage]] = Counter()
         self._routes: dict[str, int] = {}  # how many need each
 
     async def close(self) -> None:
@@ -151,7 +153,7 @@ class Images:
             future = asyncio.ensure_future(self._find(reference, platform))
             future.add_done_callback(_read_failure)
             self._found[key] = future
-        found = await asyncio.shield(future)
+        found = await self._wait_for(key, future)
         self._observer(
             ImageEvent(
                 reference=key[0],
@@ -162,6 +164,23 @@ class Images:
             )
         )
         return found
+
+    async def _wait_for(self, key: tuple[str, str], future: asyncio.Future[FoundImage]) -> FoundImage:
+        """Wait for a lookup that others may share; it is cancelled when the last who waits is."""
+        self._waiters[future] += 1
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if self._waiters[future] == 1 and not future.done():
+                if self._found.get(key) is future:
+                    del self._found[key]  # who asks from now on looks anew
+                future.cancel()
+                await settled(future, within_s=CLOSE_LIMIT_S)
+            raise
+        finally:
+            self._waiters[future] -= 1
+            if not self._waiters[future]:
+                del self._waiters[future]
 
     async def _find(self, reference: Reference, platform: str) -> FoundImage:
         try:

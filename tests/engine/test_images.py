@@ -222,3 +222,34 @@ async def test_a_search_that_everybody_gave_up_ends_with_the_session(tmp_path: P
             await asyncio.gather(wait, return_exceptions=True)
 
     assert wait.cancelled()
+
+
+async def test_a_lookup_ends_when_the_last_who_waits_for_it_has_gone(tmp_path: Path) -> None:
+    """One of two may go and the lookup goes on; with the second its connection is closed."""
+    asked, closed = asyncio.Event(), asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(1) == b"\x16":  # a TLS handshake: plain HTTP follows when it is refused
+            writer.close()
+            return
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await reader.read()
+        closed.set()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}/app:1"
+    async with server, open_workbench(tmp_path / "store", offline=False) as bench:
+        images = bench.engine.images
+        first, second = (asyncio.create_task(images.from_image(EMPTY, address)) for _ in range(2))
+        await asyncio.wait_for(asked.wait(), 10)
+
+        first.cancel()
+        await asyncio.wait([first])
+        went_on = not closed.is_set() and not second.done()
+        second.cancel()
+        await asyncio.wait([second])
+
+        await asyncio.wait_for(closed.wait(), 10)
+        assert went_on
