@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.wildcards import ONE_SEGMENT, join_wildcards
+
 _NEVER: Final = re.compile(r"(?!)")
 _CLASSES: Final = {
     "alnum": r"a-zA-Z0-9", "alpha": r"a-zA-Z", "blank": r" \t", "cntrl": r"\x00-\x1f\x7f", "digit": r"0-9",
@@ -125,14 +127,14 @@ def _wildmatch(glob: str) -> str | None:
         else:
             out.append(re.escape(char))
         at += 1
-    return "".join(out)
+    return join_wildcards(out)
 
 
 def _stars(glob: str, start: int, end: int) -> tuple[str, int]:
     """Translate a run of stars; `**` means any depth only where it is a whole segment."""
     is_segment = (start == 0 or glob[start - 1] == "/") and (end == len(glob) or glob[end] == "/")
     if end - start < 2 or not is_segment:
-        return "[^/]*", end
+        return ONE_SEGMENT, end
     if end == len(glob):
         return ".+" if start else ".*", end
     return "(?:.*/)?", end + 1

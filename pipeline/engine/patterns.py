@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pipeline.errors import EngineError
+from pipeline.wildcards import ONE_SEGMENT, join_wildcards
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -239,7 +240,7 @@ def _translate_glob(body: str, *, whole: str) -> str:
             out.append("(?:.*/)?" if at < len(body) else ".*")
             continue
         if char == "*":
-            out.append("[^/]*")
+            out.append(ONE_SEGMENT)
         elif char == "?":
             out.append("[^/]")
         elif char == "[":
@@ -254,7 +255,7 @@ def _translate_glob(body: str, *, whole: str) -> str:
         else:
             out.append(re.escape(char))
         at += 1
-    return "".join(out)
+    return join_wildcards(out)
 
 
 def _bracket(body: str, at: int, *, whole: str) -> tuple[str, int]:

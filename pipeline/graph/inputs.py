@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.errors import UsageError
+from pipeline.wildcards import ONE_SEGMENT, join_wildcards
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -96,30 +97,28 @@ def _expression(glob: str) -> str:
     glob = glob.removeprefix("./")
     below = glob.endswith("/") or not re.search(r"[*?\[]", glob)
     parts = glob.strip("/").split("/")
-    text = ""
+    tokens: list[str] = []
     for index, part in enumerate(parts):
         last = index == len(parts) - 1
         if part == "**":
-            text += ".*" if last else "(?:[^/]+/)*"
+            tokens.append(".*" if last else "(?:[^/]+/)*")
         else:
-            text += _part_expression(part) + ("" if last else "/")
-    return text + ("(?:/.*)?" if below else "")
+            tokens += [*_part_expressions(part), *([] if last else ["/"])]
+    return join_wildcards(tokens) + ("(?:/.*)?" if below else "")
 
 
-def _part_expression(part: str) -> str:
+def _part_expressions(part: str) -> Iterable[str]:
     pieces = re.findall(r"\*+|\?|\[!?[^\]]+\]|[^*?\[]+|\[", part)
-    text = ""
     for piece in pieces:
         if piece.startswith("*"):
-            text += "[^/]*"
+            yield ONE_SEGMENT
         elif piece == "?":
-            text += "[^/]"
+            yield "[^/]"
         elif piece.startswith("[") and piece.endswith("]") and len(piece) > 2:
             inner = piece[1:-1].replace("\\", "\\\\")
-            text += f"[^{inner[1:]}/]" if inner.startswith("!") else f"[{inner}]"
+            yield f"[^{inner[1:]}/]" if inner.startswith("!") else f"[{inner}]"
         else:
-            text += re.escape(piece)
-    return text
+            yield re.escape(piece)
 
 
 def project_files(root: Path, memory: Path | None = None) -> ProjectFiles:
