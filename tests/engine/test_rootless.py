@@ -51,7 +51,7 @@ class User:
             "PATH": "/usr/bin:/bin",
             "PYTHONPATH": os.pathsep.join([str(ROOT), *(p for p in sys.path if p.endswith("site-packages"))]),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "PIPELINE_ENGINE_IDLE": "0",
+            "CI": "1",  # where no engine stays after its session
         }
 
     def run(self, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -87,6 +87,8 @@ def user() -> Iterator[User]:
             pytest.skip("an ordinary user can run no Python that has what this project needs")
         yield made
     finally:
+        for pid in processes_of(uid):  # of tests that failed
+            os.kill(pid, signal.SIGKILL)
         subprocess.run(["userdel", name], check=True)
         shutil.rmtree(folder)
 
