@@ -71,7 +71,10 @@ def _runc() -> Runner:
 
     if os.geteuid() != 0:
         raise _NotRoot
-    return RuncRunner()
+    try:
+        return RuncRunner()
+    except PermissionError as error:  # its state is root's: in a user namespace of an ordinary user's
+        raise _NotRoot from error
 
 
 def _bwrap(limits: Limits | None) -> Runner:
