@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, NewType
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final, NewType
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 Digest = NewType("Digest", str)
 """`sha256:` and 64 hexadecimal digits."""
+
+
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+_encode: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def digest_bytes(data: bytes) -> Digest:
@@ -42,7 +47,7 @@ def digest_json(value: object) -> Digest:
     Raises:
         TypeError: `value` holds something JSON cannot express.
     """
-    return digest_text(json.dumps(value, sort_keys=True, separators=(",", ":")))
+    return digest_text(_encode(value))
 
 
 def digest_of(node: DataclassInstance) -> Digest:
@@ -54,14 +59,22 @@ def digest_of(node: DataclassInstance) -> Digest:
     Raises:
         TypeError: A field holds something JSON cannot express.
     """
-    key = {f.name: _plain(getattr(node, f.name)) for f in fields(node) if f.compare}
-    return digest_json([type(node).__name__, key])
+    kind = type(node)
+    return digest_json([kind.__name__, {name: _plain(getattr(node, name)) for name in _compared(kind)}])
+
+
+@functools.lru_cache(maxsize=256)
+def _compared(kind: type[DataclassInstance]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if field.compare)
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if hasattr(kind, "__dataclass_fields__"):
         own = getattr(value, "digest", None)
-        return [type(value).__name__, own] if own is not None else digest_of(value)
+        return [kind.__name__, own] if own is not None else digest_of(value)
     if isinstance(value, bytes):
         return digest_bytes(value)
     if isinstance(value, (list, tuple)):

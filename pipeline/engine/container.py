@@ -7,7 +7,7 @@ What its methods say is carried out by `engine.solve` when something asks for a 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.engine import ops
 from pipeline.engine.configured import BadArgument
@@ -199,8 +199,10 @@ class Container(Mounted):
             argv = (*(self.config.entrypoint or ()), *argv)
         if not argv:
             raise NoCommand
-        node = replace(
-            self.exec_node(argv, insecure=insecure, no_init=no_init),
+        node = self.exec_node(
+            argv,
+            insecure=insecure,
+            no_init=no_init,
             stdin=stdin,
             redirect_stdin=self.expand(redirect_stdin, wanted=expand),
             redirect_stdout=self.expand(redirect_stdout, wanted=expand),
@@ -211,9 +213,19 @@ class Container(Mounted):
         return self.after(node)
 
     def exec_node(
-        self, argv: Sequence[str], *, insecure: bool = False, no_init: bool = False, service: bool = False
+        self,
+        argv: Sequence[str],
+        *,
+        insecure: bool = False,
+        no_init: bool = False,
+        service: bool = False,
+        **more: Any,
     ) -> ops.Exec:
-        """Describe running `argv` in this container; a service sees no volatile variables."""
+        """Describe running `argv` in this container; a service sees no volatile variables.
+
+        Args:
+            more: Fields of the exec that are not the container's.
+        """
         volatile = () if service else self.volatile_env
         return ops.Exec(
             base=self.rootfs,
@@ -229,6 +241,7 @@ class Container(Mounted):
             init=not no_init,
             insecure=insecure,
             platform=self.platform,
+            **more,
         )
 
     def after(self, node: ops.Exec) -> Container:
