@@ -144,6 +144,21 @@ def check_runner(machine: Machine) -> Finding:
     return Finding(check="runner", state="good", what=type(runner).__name__)
 
 
+def check_cgroups(_: Machine) -> Finding:
+    """Control groups bound what a command takes, and tell when memory ended it."""
+    from pipeline.engine.runtime.cgroups import find_problem
+
+    if os.geteuid() != 0:
+        what = "an ordinary user's commands run in none: limits of memory and processes cannot be kept"
+        fix = "run as root where you need such limits"
+        return Finding(check="cgroups", state="note", what=what, fix=fix)
+    if problem := find_problem():
+        what = f"{problem}: limits of memory and processes cannot be kept"
+        fix = "mount control groups where this user may write: /sys/fs/cgroup"
+        return Finding(check="cgroups", state="note", what=what, fix=fix)
+    return Finding(check="cgroups", state="good", what="a leaf for each command")
+
+
 def _runner_inside(chosen: str | None) -> Finding:
     """Look for a runner as root of a user namespace, in a process that ends with the look."""
     program = (
@@ -273,6 +288,7 @@ CHECKS: Final[Sequence[Callable[[Machine], Finding]]] = (
     check_ids,
     check_uplink,
     check_runner,
+    check_cgroups,
     check_overlay,
     check_git,
     check_mmdebstrap,
