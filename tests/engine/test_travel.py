@@ -68,6 +68,15 @@ async def build(engine: Engine, base: Container) -> list[str]:
     return [await engine.output(container, "stdout"), await engine.output(container, "stderr"), digest]
 
 
+def usage(folder: Path) -> dict[str, int]:
+    """How many there are of each kind in a machine's store."""
+    store = Store.open(folder / "store")
+    try:
+        return {each.kind: each.count for each in store.usage()}
+    finally:
+        store.close()
+
+
 def ran(events: list[EngineEvent]) -> int:
     """How many commands were run."""
     return sum(isinstance(event, ExecEvent) and event.kind == "started" for event in events)
@@ -127,6 +136,7 @@ async def test_another_machine_runs_nothing_again(here: Path, there: Path, tmp_p
         )
 
     assert found == expected
+    assert {usage(each)["images"] for each in (here, there)} == {0}
     assert found[0] == "packed\n"
     assert (ran(events), listed) == (1, "got\n")
 

@@ -29,12 +29,21 @@ if TYPE_CHECKING:
     from pipeline.engine.oci.model import Compression, ImageToWrite, MediaTypes
     from pipeline.engine.oci.registry import Registry
     from pipeline.engine.store import Snapshot, Store
+    from pipeline.engine.store.values import SnapshotKind
 
 _LAYER_NOTES: Final = "layer"
 _CONVERTED_NOTES: Final = "layer-as"
 
 
-def add_layer(store: Store, parent: Snapshot, blob: Path, diff_id: Digest, identity: Digest) -> Snapshot:
+def add_layer(
+    store: Store,
+    parent: Snapshot,
+    blob: Path,
+    diff_id: Digest,
+    identity: Digest,
+    *,
+    kind: SnapshotKind = "images",
+) -> Snapshot:
     """Unpack a layer blob of the store over `parent` and commit it; a layer without a change gives `parent`.
 
     Raises:
@@ -45,7 +54,7 @@ def add_layer(store: Store, parent: Snapshot, blob: Path, diff_id: Digest, ident
         actual = apply_layer(blob, draft.upper, store.snapshots.lowers(parent))
         if actual != diff_id:
             raise LayerRejected(f"its content is {actual}, not {diff_id}")
-        snapshot = store.snapshots.commit(draft, identity=identity, kind="images")
+        snapshot = store.snapshots.commit(draft, identity=identity, kind=kind)
     except BaseException:
         store.snapshots.discard(draft)
         raise

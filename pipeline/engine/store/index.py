@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.engine.store.database import Database
     from pipeline.engine.store.snapshots import Snapshots
     from pipeline.engine.store.uses import Uses
-    from pipeline.engine.store.values import Snapshot
+    from pipeline.engine.store.values import Snapshot, SnapshotKind
 
 
 class Index:
@@ -134,6 +134,10 @@ class Index:
     def identities(self) -> dict[Digest, int]:
         """Return a snapshot of every identity."""
         return dict(self._database.rows("SELECT identity, id FROM snapshots"))
+
+    def kinds(self) -> dict[int, SnapshotKind]:
+        """Return what every snapshot is of."""
+        return dict(self._database.rows("SELECT id, kind FROM snapshots"))
 
     def recipes(self) -> dict[str, str]:
         """Return every text by the id that stands for it."""

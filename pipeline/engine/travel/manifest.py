@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pipeline.engine.oci.config import InvalidImage
 from pipeline.engine.oci.model import LayerBlob, check_digest
+from pipeline.engine.store.values import SnapshotKind
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class CarriedSnapshot:
 
     identity: Digest
     parent: int
+    kind: SnapshotKind
     carried: CarriedLayer
 
 
@@ -138,8 +140,16 @@ def _snapshot(table: Any) -> CarriedSnapshot:
     return CarriedSnapshot(
         identity=check_digest(table["identity"]),
         parent=int(table["parent"]),
+        kind=_kind(table["kind"]),
         carried=CarriedLayer(layer=_layer(carried["layer"]), blob=_layer(carried["blob"])),
     )
+
+
+def _kind(text: Any) -> SnapshotKind:
+    if text not in get_args(SnapshotKind):
+        raise ValueError(f"snapshots of kind {text!r} are unknown")
+    kind: SnapshotKind = text
+    return kind
 
 
 def _result(table: Any) -> CarriedResult:

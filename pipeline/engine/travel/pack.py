@@ -32,11 +32,11 @@ from pipeline.engine.travel.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from pipeline.engine.oci.model import LayerBlob
     from pipeline.engine.store import Store
-    from pipeline.engine.store.values import Snapshot, StoredResult
+    from pipeline.engine.store.values import Snapshot, SnapshotKind, StoredResult
 
 SMALL_BYTES: Final = 1 << 20
 """Blobs of at most this size may be documents, which are looked through for what they name."""
@@ -60,6 +60,7 @@ class Packed:
 class _Packer:
     store: Store
     max_bytes: int
+    kinds: Mapping[int, SnapshotKind]
     size_bytes: int = 0
     left_out: int = 0
     snapshots: list[CarriedSnapshot] = field(default_factory=list)
@@ -105,7 +106,11 @@ class _Packer:
         for snapshot, layer in zip(stack, carried, strict=True):
             parent = self.places[snapshot.parent or 0]
             self.places[snapshot.id] = len(self.snapshots)
-            self.snapshots.append(CarriedSnapshot(identity=snapshot.identity, parent=parent, carried=layer))
+            self.snapshots.append(
+                CarriedSnapshot(
+                    identity=snapshot.identity, parent=parent, kind=self.kinds[snapshot.id], carried=layer
+                )
+            )
         return True
 
     def add_small(self, digest: Digest) -> None:
@@ -169,7 +174,7 @@ def packing(store: Store, *, max_bytes: int, with_volumes: bool = True) -> Itera
 
 
 def _pack(store: Store, max_bytes: int, made: list[Digest], *, with_volumes: bool) -> Packed:
-    packer = _Packer(store=store, max_bytes=max_bytes)
+    packer = _Packer(store=store, max_bytes=max_bytes, kinds=store.index.kinds())
     for keys, result in store.index.results():
         packer.add_result(keys, result)
     notes = tuple(_notes(packer))

@@ -99,7 +99,8 @@ def _add_snapshots(store: Store, carried: Carried, blobs: Blobs, imported: Impor
             continue
         blob = _take(store, each.carried, blobs)
         layer = each.carried.layer
-        imported.known.append(add_layer(store, parent, blob, layer.diff_id, each.identity))
+        made = add_layer(store, parent, blob, layer.diff_id, each.identity, kind=each.kind)
+        imported.known.append(made)
         imported.snapshots += 1
 
 
