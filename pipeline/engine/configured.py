@@ -183,7 +183,7 @@ class Configured:
             BadDuration: A duration cannot be read.
         """
         if shell and len(args) != 1:
-            raise BadArgument("shell health checks take exactly one argument")
+            raise BadArgument("health check args must be a single element when shell mode is set")
         check = ops.Healthcheck(
             args=tuple(args),
             shell=shell,

@@ -74,6 +74,11 @@ def find_breach(root: Path, database: Database, limits: Limits) -> Limits | None
     )
     if disk.free >= limits.min_free_bytes and not is_over:
         return None
+    return beyond(limits)
+
+
+def beyond(limits: Limits) -> Limits:
+    """Return what a store is pruned to when `limits` are broken: somewhat more than they ask."""
     return Limits(
         max_bytes=int(limits.max_bytes * (1 - _AGAIN_BYTES)),
         min_free_bytes=int(limits.min_free_bytes * (1 + _AGAIN_BYTES)),

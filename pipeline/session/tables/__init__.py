@@ -14,7 +14,7 @@ from pipeline.session.tables.files import DIRECTORY, FILE, pinned_directory, pin
 from pipeline.session.tables.git import DIRECTORY_GIT, GIT_REF, GIT_REPOSITORY, QUERY_GIT
 from pipeline.session.tables.host import HOST
 from pipeline.session.tables.images import HOST_IMAGES, IMAGES
-from pipeline.session.tables.query import QUERY
+from pipeline.session.tables.query import ERROR, QUERY
 from pipeline.session.tables.secrets import CONTAINER_SECRETS, QUERY_SECRETS, SECRET
 from pipeline.session.tables.services import CONTAINER_UP, HOST_SERVICES, SERVICE
 from pipeline.session.tables.texts import ENV_FILE, FILE_TEXTS, JSON_VALUE, QUERY_TEXTS
@@ -34,6 +34,7 @@ TABLES: Final[Mapping[str, Table]] = {
     "EngineCache": ENGINE_CACHE,
     "EngineCacheEntrySet": ENGINE_CACHE_ENTRY_SET,
     "EnvFile": ENV_FILE,
+    "Error": ERROR,
     "File": {**FILE, **FILE_TEXTS},
     "GitRef": GIT_REF,
     "GitRepository": GIT_REPOSITORY,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DATA: Final[Mapping[str, Table]] = {
     "EnvVariable": data("name", "value"),
+    "ErrorValue": data("name", "value"),
     "Label": data("name", "value"),
     "Port": data("port", "protocol", "description", "experimentalSkipHealthcheck"),
     "HealthcheckConfig": data(
@@ -33,7 +34,7 @@ DATA: Final[Mapping[str, Table]] = {
 
 
 def pair(item: tuple[str, str]) -> dict[str, Any]:
-    """Return an environment variable or a label."""
+    """Return something with a name and a value: an environment variable, a label."""
     return {"name": item[0], "value": item[1]}
 
 

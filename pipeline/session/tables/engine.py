@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from pipeline.engine.store.usage import beyond, limits_of
+from pipeline.engine.threads import in_thread
 from pipeline.errors import EngineError
 from pipeline.session.fields import Field
 
@@ -18,7 +22,13 @@ if TYPE_CHECKING:
     from pipeline.session.fields import Table
     from pipeline.session.scope import Scope
 
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:(%)|([kmgt]?)i?b?)", re.IGNORECASE)
+_SPACES: Final = {
+    "max_used": "maxUsedSpace",
+    "reserved": "reservedSpace",
+    "min_free": "minFreeSpace",
+    "target": "targetSpace",
+}
 _UNITS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -26,19 +36,55 @@ class BadSize(EngineError):
     """A text is no size."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(f"cannot read the size `{text}`: expected bytes, or a number with KB, MB, GB or TB")
+        super().__init__(
+            f"cannot read the size `{text}`: expected bytes, a number with KB, MB, GB or TB, or %"
+        )
 
 
-def parse_size(text: str) -> int:
-    """Return bytes; a unit stands for a power of 1024.
+def parse_size(text: str, *, disk_bytes: int) -> int:
+    """Return bytes; a unit stands for a power of 1024, `%` for a part of the disk; "" is 0.
 
     Raises:
         BadSize: `text` is no size.
     """
+    if not text.strip():
+        return 0
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise BadSize(text)
-    return int(float(match[1]) * 1024 ** _UNITS[match[2].lower()])
+    if match[2]:
+        return int(float(match[1]) * disk_bytes / 100)
+    return int(float(match[1]) * 1024 ** _UNITS[match[3].lower()])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """How much a cache may take, in bytes; 0 where nothing is said."""
+
+    max_used: int = 0
+    reserved: int = 0
+    min_free: int = 0
+    target: int = 0
+
+
+def decide_size(space: Space, *, used: int, free: int) -> int:
+    """Return the bytes that a cache may keep when it is pruned.
+
+    It is pruned when it takes more than `max_used`, or its disk has less than `min_free`: then to `target`,
+    if that is less. `reserved` is kept of what is too much, not of what the disk lacks. With nothing said,
+    nothing is kept.
+    """
+    if space == Space():
+        return 0
+    keep = used
+    is_over = 0 < space.max_used < used
+    if is_over:
+        keep = min(keep, max(space.max_used, space.reserved))
+    if is_short := free < space.min_free:
+        keep = min(keep, used - (space.min_free - free))
+    if (is_over or is_short) and space.target:
+        keep = min(keep, max(space.target, space.reserved))
+    return max(0, keep)
 
 
 async def docker_build(scope: Scope, context: Directory, arguments: Mapping[str, Any]) -> Container:
@@ -76,11 +122,43 @@ def entries(engine: Engine) -> list[dict[str, Any]]:
     ]
 
 
-def prune(scope: Scope, _: object, arguments: Mapping[str, Any]) -> None:
-    """Remove what is not in use and was not used for longest, down to a size (by default to nothing)."""
-    limits = [arguments[name] for name in ("targetSpace", "maxUsedSpace", "reservedSpace")]
-    limit = next((parse_size(text) for text in limits if text), 0)
-    scope.engine.store.prune(max_bytes=limit)
+def space_of(engine: Engine) -> Space:
+    """Return what the engine keeps its store to by itself."""
+    settings = engine.settings
+    limits = limits_of(
+        engine.store.root, max_bytes=settings.max_bytes, min_free_bytes=settings.min_free_bytes
+    )
+    return Space(max_used=limits.max_bytes, min_free=limits.min_free_bytes, target=beyond(limits).max_bytes)
+
+
+async def prune(scope: Scope, _: object, arguments: Mapping[str, Any]) -> None:
+    """Remove what is not in use and was not used for longest: all of it, or as much as the sizes given say.
+
+    Raises:
+        BadSize: An argument is no size.
+    """
+    store = scope.engine.store
+    disk = shutil.disk_usage(store.root)
+    usual = space_of(scope.engine) if arguments["useDefaultPolicy"] else Space()
+    given = {
+        name: parse_size(arguments[argument], disk_bytes=disk.total)
+        for name, argument in _SPACES.items()
+        if arguments[argument].strip()
+    }
+
+    def work() -> None:
+        used = sum(kind.size_bytes for kind in store.usage())
+        store.prune(max_bytes=decide_size(replace(usual, **given), used=used, free=disk.free))
+
+    await in_thread(work)
+
+
+def _space(name: str) -> Field:
+    def resolve(scope: Scope, _: object, __: Mapping[str, Any]) -> int:
+        size: int = getattr(space_of(scope.engine), name)
+        return size
+
+    return Field(resolve=resolve)
 
 
 def _total(field: str) -> Field:
@@ -100,6 +178,7 @@ ENGINE: Final[Table] = {
 ENGINE_CACHE: Final[Table] = {
     "entrySet": Field(resolve=lambda scope, _, __: scope.engine),
     "prune": Field(resolve=prune, never_cached="it removes from the store"),
+    **{argument: _space(name) for name, argument in _SPACES.items()},
 }
 
 ENGINE_CACHE_ENTRY_SET: Final[Table] = {

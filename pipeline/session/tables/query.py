@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine import ops
@@ -11,6 +12,7 @@ from pipeline.engine.oci.platform import host_platform, normalise_platform
 from pipeline.errors import EngineError
 from pipeline.session.changes import Changeset
 from pipeline.session.fields import Field
+from pipeline.session.tables import data
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +29,19 @@ class NoModule(EngineError):
 
     def __init__(self) -> None:
         super().__init__("no current module")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """An error as a value: a message and named values, each a text of JSON."""
+
+    message: str
+    values: tuple[tuple[str, str], ...] = ()
+
+
+def with_value(_: Scope, problem: Problem, arguments: Mapping[str, Any]) -> Problem:
+    """Add a value to an error."""
+    return replace(problem, values=(*problem.values, (arguments["name"], arguments["value"])))
 
 
 def container(_: Scope, __: object, arguments: Mapping[str, Any]) -> Container:
@@ -68,7 +83,14 @@ QUERY: Final[Table] = {
     "defaultPlatform": Field(resolve=lambda _, __, ___: host_platform()),
     "directory": Field(resolve=lambda _, __, ___: Directory()),
     "engine": Field(resolve=lambda scope, __, ___: scope.engine),
+    "error": Field(resolve=lambda _, __, arguments: Problem(message=arguments["message"])),
     "file": Field(resolve=file),
     "host": Field(resolve=lambda scope, __, ___: scope.engine),
     "version": Field(resolve=lambda _, __, ___: API_VERSION),
+}
+
+ERROR: Final[Table] = {
+    "message": Field(resolve=lambda _, problem, __: problem.message),
+    "values": Field(resolve=lambda _, problem, __: [data.pair(value) for value in problem.values]),
+    "withValue": Field(resolve=with_value),
 }
