@@ -148,14 +148,14 @@ class Network:
         kind |= socket.SOCK_NONBLOCK
         return await loop.run_in_executor(self._thread, socket.socket, socket.AF_INET, kind)
 
-    async def socket_inside(self, namespace: Namespace) -> socket.socket:
-        """Return a TCP socket of a namespace, not blocking; it stays there whoever uses it.
+    async def socket_inside(self, namespace: Namespace, kind: int = socket.SOCK_STREAM) -> socket.socket:
+        """Return a socket of a namespace, not blocking; it stays there whoever uses it.
 
         Raises:
             OSError: The namespace cannot be entered.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, _socket_inside, namespace.descriptor)
+        return await loop.run_in_executor(self._thread, _socket_inside, namespace.descriptor, kind)
 
     async def close(self) -> None:
         """Remove the namespaces, the bridge and the rules. Idempotent."""
@@ -404,12 +404,12 @@ def _lock(number: int) -> socket.socket | None:
     return lock
 
 
-def _socket_inside(descriptor: int) -> socket.socket:
+def _socket_inside(descriptor: int, kind: int) -> socket.socket:
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         setns(descriptor, CLONE_NEWNET)
         try:
-            inside = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            inside = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK)
         finally:
             setns(home, CLONE_NEWNET)
     finally:

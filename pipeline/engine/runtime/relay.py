@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable
 
 _CHUNK_BYTES: Final = 65536
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Way(Protocol):
+    """What ports can be led to."""
+
+    async def connect(self, port: int) -> Streams:
+        """Open a connection to a TCP port.
+
+        Raises:
+            OSError: Nothing listens there.
+        """
+
+    async def connect_datagrams(self, port: int) -> socket.socket:
+        """Return a socket, not blocking, that speaks to a UDP port.
+
+        Raises:
+            OSError: There is no way there.
+        """
 
 
 async def relay(

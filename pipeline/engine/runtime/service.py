@@ -1,4 +1,4 @@
-"""One running service: a container that is watched until it is healthy, or ports of the host."""
+"""One running service: a container that is watched until it is healthy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,8 +14,6 @@ from pipeline.engine.runtime.assemble import assembled
 from pipeline.engine.runtime.capture import Capture
 from pipeline.engine.runtime.errors import ExecFailed, RunnerFailed
 from pipeline.engine.runtime.execute import open_stdin
-from pipeline.engine.runtime.relay import relay
-from pipeline.engine.runtime.tunnel import TunnelFailed
 from pipeline.engine.runtime.users import UnknownUser
 from pipeline.errors import EngineError
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.digest import Digest
     from pipeline.engine import ops
     from pipeline.engine.runtime.assemble import Assembled
-    from pipeline.engine.runtime.network import Namespace, Network
+    from pipeline.engine.runtime.network import Network
     from pipeline.engine.runtime.relay import Streams
     from pipeline.engine.runtime.spec import Runner, Running
     from pipeline.engine.runtime.surroundings import Surroundings
@@ -112,25 +111,28 @@ class ContainerRun:
             self._main.cancel()
 
     async def connect(self, port: int) -> Streams:
-        """Open a connection to one of its ports.
+        """Open a connection to one of its TCP ports; see `Way`."""
+        return await asyncio.open_connection(sock=await self._socket_to(port, socket.SOCK_STREAM))
 
-        Raises:
-            OSError: Nothing listens there.
-        """
+    async def connect_datagrams(self, port: int) -> socket.socket:
+        """Return a socket that speaks to one of its UDP ports; see `Way`."""
+        return await self._socket_to(port, socket.SOCK_DGRAM)
+
+    async def _socket_to(self, port: int, kind: int) -> socket.socket:
         namespace = self._parts.namespace if self._parts else None
         network, address = self._surround.network, self.address
         if namespace is None:  # it is in the host's network
-            return await asyncio.open_connection(address, port)
-        if namespace.address:
-            ours = await network.socket_at_bridge()
+            ours = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK)
+        elif namespace.address:
+            ours = await network.socket_at_bridge(kind)
         else:
-            ours, address = await network.socket_inside(namespace), _LOOPBACK
+            ours, address = await network.socket_inside(namespace, kind), _LOOPBACK
         try:
             await asyncio.get_running_loop().sock_connect(ours, (address, port))
         except BaseException:
             ours.close()
             raise
-        return await asyncio.open_connection(sock=ours)
+        return ours
 
     # ---- the container -----------------------------------------------------------------------
 
@@ -285,68 +287,6 @@ class ContainerRun:
                 return ExecFailed(argv, -1, message=str(error))
             stdout, stderr = capture.stdout.kept.tail(), capture.stderr.kept.tail()
         return None if code == 0 else ExecFailed(argv, code, stdout=stdout, stderr=stderr)
-
-
-class HostRun:
-    """Ports of this machine, shown in a namespace of their own; what they lead to is not watched."""
-
-    def __init__(self, service: ops.HostService, network: Network) -> None:
-        self._service = service
-        self._network = network
-        self._stack = contextlib.AsyncExitStack()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.address = _LOOPBACK
-
-    async def start(self) -> None:
-        """Listen on every port.
-
-        Raises:
-            NetworkFailed: There is no namespace to be had.
-            TunnelFailed: A port is asked for twice, or is not TCP.
-        """
-        namespace = await self._stack.enter_async_context(self._network.lease())
-        self.address = namespace.address or _LOOPBACK
-        for forward in self._service.ports:
-            await self._listen(namespace, forward)
-
-    async def _listen(self, namespace: Namespace, forward: ops.PortForward) -> None:
-        host, backend = self._service.host, forward.backend
-        if forward.protocol != "TCP":
-            raise TunnelFailed(backend, "only TCP can be passed on")
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101 - a coroutine runs in one
-            self._tasks.add(task)
-            try:
-                await relay(reader, writer, lambda: asyncio.open_connection(host, backend))
-            finally:
-                self._tasks.discard(task)
-
-        listener = await self._network.socket_inside(namespace)
-        try:
-            listener.bind((self.address, forward.frontend or backend))
-            server = await asyncio.start_server(serve, sock=listener)
-        except OSError as error:
-            listener.close()
-            raise TunnelFailed(forward.frontend or backend, str(error.strerror).lower()) from error
-        self._stack.callback(server.close)
-
-    async def stop(self, *, grace_s: float | None) -> None:
-        """Stop listening and end the connections. Idempotent."""
-        if not self.ended.done():
-            self.ended.set_result(0)
-        await self._stack.aclose()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def connect(self, port: int) -> Streams:
-        """Open a connection to what a port leads to."""
-        backend = next((f.backend for f in self._service.ports if (f.frontend or f.backend) == port), port)
-        return await asyncio.open_connection(self._service.host, backend)
 
 
 def _ignore(_stream: str, _text: str) -> None:

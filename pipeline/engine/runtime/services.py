@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.engine import ops
 from pipeline.engine.runtime.errors import ExecFailed, ServiceExited
-from pipeline.engine.runtime.service import ContainerRun, HostRun, Surround
+from pipeline.engine.runtime.hostservice import HostRun
+from pipeline.engine.runtime.service import ContainerRun, Surround
 from pipeline.engine.runtime.surroundings import Surroundings
 from pipeline.engine.runtime.tunnel import Doors, Tunnel, loopback_of
 
@@ -144,7 +145,7 @@ class Services:
                 for port in service.ports
                 if port.protocol == "TCP"
             ]
-            async with self._doors.open(shown, run.connect, ports):
+            async with self._doors.open(shown, run, ports):
                 yield dict.fromkeys(addresses, shown)
 
     async def start(self, service: ops.Service) -> None:
@@ -186,7 +187,7 @@ class Services:
         tunnel = Tunnel()
         try:
             await asyncio.shield(entry.starting)
-            await tunnel.open(entry.run.connect, ports)
+            await tunnel.open(entry.run, ports)
         except BaseException:
             await tunnel.close()
             self._release(service)

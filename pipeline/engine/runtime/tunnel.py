@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pipeline.engine import ops
+from pipeline.engine.runtime.datagrams import DatagramRelay
 from pipeline.engine.runtime.relay import relay
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
-    from pipeline.engine.runtime.relay import Streams
+    from pipeline.engine.runtime.relay import Way
 
 _LOOPBACK: Final = "127.0.0.1"
 
@@ -40,9 +42,7 @@ class Doors:
         self._changing = asyncio.Lock()
 
     @contextlib.asynccontextmanager
-    async def open(
-        self, address: str, connect: Callable[[int], Awaitable[Streams]], ports: Sequence[int]
-    ) -> AsyncIterator[None]:
+    async def open(self, address: str, way: Way, ports: Sequence[int]) -> AsyncIterator[None]:
         """Listen on `address` and TCP `ports`, the service's own, as long as somebody is in the body.
 
         Raises:
@@ -53,7 +53,7 @@ class Doors:
             if not users:
                 same = tuple(ops.PortForward(frontend=port, backend=port) for port in sorted({*ports}))
                 try:
-                    await tunnel.open(connect, same, address=address)
+                    await tunnel.open(way, same, address=address)
                 except BaseException:
                     await tunnel.close()
                     raise
@@ -74,44 +74,48 @@ class Tunnel:
     def __init__(self) -> None:
         self.ports: tuple[ops.PortForward, ...] = ()
         self._servers: list[asyncio.Server] = []
+        self._relays: list[DatagramRelay] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def open(
-        self,
-        connect: Callable[[int], Awaitable[Streams]],
-        ports: tuple[ops.PortForward, ...],
-        *,
-        address: str = _LOOPBACK,
-    ) -> None:
-        """Listen on each `frontend` (0 picks one); `connect` opens a connection to a `backend`.
+    async def open(self, way: Way, ports: tuple[ops.PortForward, ...], *, address: str = _LOOPBACK) -> None:
+        """Listen on each `frontend` (0 picks one), and lead to its `backend`.
 
         Raises:
-            TunnelFailed: A port is in use, or is not TCP.
+            TunnelFailed: A port is in use.
         """
         for forward in ports:
-            if forward.protocol != "TCP":
-                raise TunnelFailed(forward.frontend, "only TCP can be tunnelled")
-            server = await self._listen(connect, forward, address)
-            self._servers.append(server)
-            real = server.sockets[0].getsockname()[1]
+            listen = self._listen if forward.protocol == "TCP" else self._listen_to_datagrams
+            try:
+                real = await listen(way, forward, address)
+            except OSError as error:
+                raise TunnelFailed(forward.frontend, str(error.strerror).lower()) from error
             self.ports += (replace(forward, frontend=real),)
 
-    async def _listen(
-        self, connect: Callable[[int], Awaitable[Streams]], forward: ops.PortForward, address: str
-    ) -> asyncio.Server:
+    async def _listen(self, way: Way, forward: ops.PortForward, address: str) -> int:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
             assert task is not None  # noqa: S101 - a coroutine runs in one
             self._tasks.add(task)
             try:
-                await relay(reader, writer, lambda: connect(forward.backend))
+                await relay(reader, writer, lambda: way.connect(forward.backend))
             finally:
                 self._tasks.discard(task)
 
+        server = await asyncio.start_server(serve, address, forward.frontend)
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    async def _listen_to_datagrams(self, way: Way, forward: ops.PortForward, address: str) -> int:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
-            return await asyncio.start_server(serve, address, forward.frontend)
-        except OSError as error:
-            raise TunnelFailed(forward.frontend, str(error.strerror).lower()) from error
+            listener.bind((address, forward.frontend))
+        except OSError:
+            listener.close()
+            raise
+        datagrams = DatagramRelay(lambda: way.connect_datagrams(forward.backend))
+        await datagrams.open(listener)
+        self._relays.append(datagrams)
+        return int(listener.getsockname()[1])
 
     async def close(self) -> None:
         """Stop listening and end the connections."""
@@ -121,4 +125,5 @@ class Tunnel:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *(each.close() for each in self._relays), return_exceptions=True)
+        self._relays.clear()
