@@ -253,6 +253,19 @@ async def test_ports_of_this_machine_can_be_used_by_execs(town: Town) -> None:
     assert shown == "from the host\n"
 
 
+async def test_services_find_each_other_by_name_whichever_starts_first(town: Town) -> None:
+    """A service learns of those that start later, and commands of those that they do not bind."""
+    wait = "until wget -qO /www/index.html http://second:8000/; do sleep 0.05; done"
+    first = town.service(f"mkdir -p /www; {wait}; exec httpd -f -p 8000 -h /www", host_name="first")
+    second = town.service(SERVE, 8000, host_name="second")
+    await town.services.start(first)
+    await town.services.start(second)
+
+    shown = await town.stdout("until wget -qO- http://first:8000/; do sleep 0.05; done")
+
+    assert shown == "hello\n"
+
+
 async def test_the_end_of_the_session_kills_every_service(town: Town) -> None:
     """Without waiting for anybody; nothing of them stays in the store."""
     services = [town.service(f"trap '' TERM; sleep 100; true # {n}") for n in range(3)]

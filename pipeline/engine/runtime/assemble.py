@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
 from pipeline.engine import ops
+from pipeline.engine.runtime.names import hosts_text
 from pipeline.engine.runtime.scrub import Forms, forms_of
 from pipeline.engine.runtime.sockets import open_socket
 from pipeline.engine.runtime.spec import BindMount, ExecSpec, FileMount, Overlay, OverlayMount, TmpfsMount
@@ -72,6 +73,7 @@ async def assembled(
     hosts: Sequence[tuple[str, str]],
     surroundings: Surroundings,
     hostname: str = "",
+    hosts_file: Path | None = None,
     slot: contextlib.AbstractAsyncContextManager[object] | None = None,
 ) -> AsyncIterator[Assembled]:
     """Lend what one run needs; the drafts are the caller's unless the body fails.
@@ -79,6 +81,7 @@ async def assembled(
     Args:
         hosts: Address and name of each service that is bound.
         hostname: "" for the usual one.
+        hosts_file: What to show as `/etc/hosts` instead of a file of `hosts`.
         slot: What to hold while running; it is waited for when the locks are held, never the reverse.
 
     Raises:
@@ -92,7 +95,7 @@ async def assembled(
         builder = _Builder(store, exec_, trees, stack)
         try:
             await builder.add_secrets(surroundings)
-            builder.add_names(hosts, network, hostname)
+            builder.add_names(hosts, network, hostname, hosts_file)
             for target, source in surroundings.binds.items():
                 builder.bind(target, source)
             for mount in sorted(exec_.mounts, key=_order):
@@ -155,11 +158,15 @@ class _Builder:
         if hidden:
             self._forms = await asyncio.to_thread(forms_of, hidden)  # large ones take a while
 
-    def add_names(self, hosts: Sequence[tuple[str, str]], network: Network, hostname: str) -> None:
+    def add_names(
+        self, hosts: Sequence[tuple[str, str]], network: Network, hostname: str, hosts_file: Path | None
+    ) -> None:
         self._hostname = hostname or (secrets.token_hex(6) if self._exec.insecure else "dagger")
-        lines = [f"127.0.0.1\tlocalhost {self._hostname}", "::1\tlocalhost ip6-localhost ip6-loopback"]
-        lines += [f"{address}\t{name}" for address, name in hosts]
-        self._add(FileMount(target="/etc/hosts", content="\n".join([*lines, ""]).encode()), is_dir=False)
+        if hosts_file is None:
+            content = hosts_text(self._hostname, hosts)
+            self._add(FileMount(target="/etc/hosts", content=content), is_dir=False)
+        else:
+            self.bind("/etc/hosts", hosts_file)
         names = network.resolv_conf(of_host=self._exec.network == "host")
         self._add(FileMount(target="/etc/resolv.conf", content=names.encode()), is_dir=False)
 

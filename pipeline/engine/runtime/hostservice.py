@@ -85,6 +85,11 @@ class HostRun:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def has_address(self) -> bool:
+        """Whether containers can reach it, at `address`."""
+        return self.address != _LOOPBACK
+
     async def connect(self, port: int) -> Streams:
         """Open a connection to what a TCP port leads to; see `Way`."""
         return await asyncio.open_connection(self._service.host, self._backend(port, "TCP"))

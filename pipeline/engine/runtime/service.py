@@ -14,6 +14,7 @@ from pipeline.engine.runtime.assemble import assembled
 from pipeline.engine.runtime.capture import Capture
 from pipeline.engine.runtime.errors import ExecFailed, RunnerFailed
 from pipeline.engine.runtime.execute import open_stdin
+from pipeline.engine.runtime.names import LiveHosts
 from pipeline.engine.runtime.users import UnknownUser
 from pipeline.errors import EngineError
 
@@ -57,6 +58,8 @@ class Surround:
     network: Network
     evaluate: Callable[[ops.Exec], Awaitable[Mapping[Digest, Snapshot]]]
     surroundings: Surroundings
+    running: Callable[[], list[tuple[str, str]]]  # addresses and names of the services that run
+    announce: Callable[[], None]  # tells every service which others run now
 
 
 class ContainerRun:
@@ -72,6 +75,7 @@ class ContainerRun:
         self._began = asyncio.Event()
         self._running: Running | None = None
         self._parts: Assembled | None = None
+        self._names: LiveHosts | None = None
         self._error: EngineError | None = None
         self._output = ("", "")
 
@@ -109,6 +113,16 @@ class ContainerRun:
         """End it at once, without waiting."""
         if self._main is not None:
             self._main.cancel()
+
+    def tell_names(self) -> None:
+        """Write which other services run now into its hosts file."""
+        if self._names is not None:
+            self._names.tell(self._surround.running())
+
+    @property
+    def has_address(self) -> bool:
+        """Whether containers can reach it, at `address`."""
+        return self.address != _LOOPBACK
 
     async def connect(self, port: int) -> Streams:
         """Open a connection to one of its TCP ports; see `Way`."""
@@ -155,23 +169,26 @@ class ContainerRun:
         around = self._surround
         exec_ = replace(self._service.exec, volatile_env=())  # those are for execs
         trees = await around.evaluate(exec_)
-        async with assembled(
-            around.store,
-            around.network,
-            exec_,
-            trees,
-            hosts=hosts,
-            surroundings=around.surroundings,
-            hostname=self._host_name,
-        ) as parts:
-            self._parts = parts
-            if parts.namespace is not None and parts.namespace.address:
-                self.address = parts.namespace.address
-            try:
-                return await self._command(parts)
-            finally:
-                for draft in (parts.rootfs, *parts.mounts.values()):
-                    around.store.snapshots.discard(draft)
+        with LiveHosts(self._host_name, hosts) as self._names:
+            async with assembled(
+                around.store,
+                around.network,
+                exec_,
+                trees,
+                hosts=(),
+                surroundings=around.surroundings,
+                hostname=self._host_name,
+                hosts_file=self._names.path,
+            ) as parts:
+                self._parts = parts
+                if parts.namespace is not None and parts.namespace.address:
+                    self.address = parts.namespace.address
+                around.announce()
+                try:
+                    return await self._command(parts)
+                finally:
+                    for draft in (parts.rootfs, *parts.mounts.values()):
+                        around.store.snapshots.discard(draft)
 
     async def _command(self, parts: Assembled) -> int:
         with (

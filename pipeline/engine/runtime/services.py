@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.engine import ops
 from pipeline.engine.runtime.errors import ExecFailed, ServiceExited
+from pipeline.engine.runtime.holder import Bound, Holder
 from pipeline.engine.runtime.hostservice import HostRun
 from pipeline.engine.runtime.service import ContainerRun, Surround
 from pipeline.engine.runtime.surroundings import Surroundings
@@ -43,17 +44,11 @@ def host_name_of(service: ops.Service) -> str:
     return base64.b32encode(raw).decode().rstrip("=").lower()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """Services held for one exec: lines for its hosts file, as pairs of address and name."""
-
-    hosts: tuple[tuple[str, str], ...] = ()
-
-
 @dataclass(slots=True)
 class _Entry:
     """A service that runs or starts, and how many need it."""
 
+    name: str
     run: ContainerRun | HostRun
     starting: asyncio.Task[None]
     users: int = 0
@@ -82,6 +77,8 @@ class Services:
             network=network,
             evaluate=evaluate,
             surroundings=surroundings or Surroundings(),
+            running=self._running,
+            announce=self._announce,
         )
         self._detach_grace_s = detach_grace_s
         self._stop_grace_s = stop_grace_s
@@ -101,7 +98,7 @@ class Services:
             ServiceExited: A service ended while it was held.
         """
         if not bindings:
-            yield Bound()
+            yield Bound(hosts=tuple(self._running()))
             return
         wanted = {binding.service.digest: binding.service for binding in bindings}
         aliases: dict[Digest, list[str]] = {digest: [] for digest in wanted}
@@ -120,7 +117,7 @@ class Services:
                 for name in (*aliases[digest], host_name_of(service))
             ]
             async with self._watched(wanted, aliases):
-                yield Bound(hosts=tuple(hosts))
+                yield Bound(hosts=(*hosts, *self._running()))
         finally:
             for service in held:
                 self._release(service)
@@ -239,7 +236,10 @@ class Services:
             run = ContainerRun(service, self._surround, host_name=name)
         stack = contextlib.AsyncExitStack()
         entry = _Entry(
-            run=run, starting=asyncio.ensure_future(self._start(service, run, stack)), bindings=stack
+            name=name,
+            run=run,
+            starting=asyncio.ensure_future(self._start(service, run, stack)),
+            bindings=stack,
         )
         self._entries[service.digest] = entry
         return entry
@@ -249,10 +249,11 @@ class Services:
     ) -> None:
         if isinstance(run, HostRun):
             await run.start()
+            self._announce()
             return
         assert isinstance(service, ops.ContainerService)  # noqa: S101 - as `_begin` made it
         # A chain of services: those it needs start first and are held as long as it lives.
-        holder = _Holder(self, service.exec.bindings, run)
+        holder = Holder(self.bind, service.exec.bindings, run)
         bound = await holder.hold()
         stack.push_async_callback(holder.let_go)
         try:
@@ -260,6 +261,16 @@ class Services:
         except BaseException:
             await stack.aclose()
             raise
+
+    def _running(self) -> list[tuple[str, str]]:
+        """Return addresses and names of the services that have an address."""
+        runs = [(entry.run, entry.name) for entry in self._entries.values()]
+        return [(run.address, name) for run, name in runs if run.has_address and not run.ended.done()]
+
+    def _announce(self) -> None:
+        for entry in self._entries.values():
+            if isinstance(entry.run, ContainerRun):
+                entry.run.tell_names()
 
     def _release(self, service: ops.Service) -> None:
         entry = self._entries.get(service.digest)
@@ -347,52 +358,6 @@ class Services:
         await asyncio.gather(entry.starting, return_exceptions=True)
         await entry.run.stop(grace_s=grace_s)
         await entry.bindings.aclose()
-
-
-class _Holder:
-    """Holds the services that another one needs, in a task of its own, and ends that one with them."""
-
-    def __init__(
-        self, services: Services, bindings: tuple[ops.ServiceBinding, ...], user: ContainerRun
-    ) -> None:
-        self._services = services
-        self._bindings = bindings
-        self._user = user
-        self._task: asyncio.Task[None] | None = None
-        self._enough = asyncio.Event()
-
-    async def hold(self) -> Bound:
-        """Return when all are healthy.
-
-        Raises:
-            ExecFailed: One of them does not start.
-        """
-        ready: asyncio.Future[Bound] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.ensure_future(self._keep(ready))
-        try:
-            return await ready
-        except asyncio.CancelledError:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            raise
-
-    async def let_go(self) -> None:
-        """Release them."""
-        self._enough.set()
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _keep(self, ready: asyncio.Future[Bound]) -> None:
-        try:
-            async with self._services.bind(self._bindings) as bound:
-                ready.set_result(bound)
-                await self._enough.wait()
-        except ServiceExited:
-            self._user.kill()
-        except Exception as error:
-            if ready.done():
-                raise
-            ready.set_exception(error)
 
 
 def _has_failed(task: asyncio.Task[None]) -> bool:
