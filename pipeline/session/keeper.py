@@ -9,6 +9,7 @@ The keeper has no threads, opens no store and runs no container; what asks it fo
 from __future__ import annotations
 
 import array
+import atexit
 import contextlib
 import fcntl
 import gc
@@ -157,6 +158,7 @@ class Keeper:
             os.close(self.lock)
             code = run(asked)
         finally:
+            atexit._run_exitfuncs()  # what `sys.exit` would do: groups and folders of runners go with them
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
                 sys.stderr.flush()
