@@ -404,7 +404,7 @@ async def test_equal_commits_are_equal_trees(engines: Engines, sample: Sample) -
 async def test_a_repository_on_a_service(
     dag: dagger.Client, base: dagger.Container, sample: Sample, tmp_path: Path
 ) -> None:
-    """A repository on a service is reached by the service's name."""
+    """158. A repository on a service is reached by the service's name."""
     sample.git("clone", "-q", "--bare", ".", str(tmp_path / "www" / "repo.git"))
     Worktree(path=tmp_path / "www" / "repo.git")("update-server-info")
     service = (

@@ -119,7 +119,7 @@ async def test_revalidation(engines: Engines) -> None:
 
 
 async def test_a_file_on_a_service(dag: dagger.Client, base: dagger.Container, unique: str) -> None:
-    """166. A file on a service is reached by the service's name."""
+    """158, 166. A file on a service is reached by the service's name."""
     service = (
         base.with_new_file("/www/file.txt", unique)
         .with_exposed_port(8080)
