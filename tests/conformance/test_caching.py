@@ -10,6 +10,7 @@ import dagger
 import pytest
 
 from tests.conformance.conftest import busybox, connected
+from tests.conformance.test_protocol import has_process, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,20 +64,38 @@ async def test_equal_execs_at_once_run_once(dag: dagger.Client, base: dagger.Con
     assert await mounted.with_exec(["wc", "-l", "/c/runs"]).stdout() == "1 /c/runs\n"
 
 
-async def test_secrets_in_keys(engines: Engines, rootfs: Path) -> None:
-    """132, 133. A secret that was set counts by its name, one with an address by its value."""
+async def test_a_command_ends_when_all_who_waited_have_gone(base: dagger.Container) -> None:
+    """139. Equal commands end with the last who wants them."""
+    command = base.with_exec(["sleep", "606"])
+    waiting = [asyncio.create_task(command.with_env_variable("A", str(n)).sync()) for n in range(2)]
+    await wait_for(lambda: has_process(["sleep", "606"]))
 
-    async def run(value: str) -> tuple[str, str]:
+    waiting[0].cancel()
+    await asyncio.wait([waiting[0]])
+    await asyncio.sleep(0.3)
+    assert has_process(["sleep", "606"])
+    waiting[1].cancel()
+    await asyncio.wait([waiting[1]])
+
+    await wait_for(lambda: not has_process(["sleep", "606"]), within_s=1.5)
+
+
+async def test_secrets_in_keys(engines: Engines, rootfs: Path) -> None:
+    """132, 133. A secret counts by the name it was set with; by its value when looked up, or by a key."""
+
+    async def run(value: str) -> tuple[str, str, str]:
         async with engines.session("store", TOKEN=value) as dag:
             base = busybox(dag, rootfs)
             named = base.with_secret_variable("S", dag.set_secret("n", value)).with_exec(UUID)
             looked_up = base.with_secret_variable("S", dag.secret("env://TOKEN")).with_exec(UUID)
-            return await named.stdout(), await looked_up.stdout()
+            keyed = base.with_secret_variable("S", dag.secret("env://TOKEN", cache_key="k")).with_exec(UUID)
+            return await named.stdout(), await looked_up.stdout(), await keyed.stdout()
 
     first, second = await run("one"), await run("two")
 
     assert first[0] == second[0]
     assert first[1] != second[1]
+    assert first[2] == second[2]
 
 
 async def test_no_secret_is_in_the_store(engines: Engines, rootfs: Path) -> None:
@@ -93,6 +112,17 @@ async def test_no_secret_is_in_the_store(engines: Engines, rootfs: Path) -> None
     )
 
     assert found.stdout == ""
+
+
+@pytest.mark.differs("there a label is part of what a command runs in")
+async def test_a_label_is_in_no_key(base: dagger.Container, unique: str) -> None:
+    """140. A label that changed before a command does not repeat it."""
+    marked = base.with_env_variable("U", unique)
+
+    one, two = marked.with_label("a", "1").with_exec(UUID), marked.with_label("a", "2").with_exec(UUID)
+
+    assert await one.stdout() == await two.stdout()
+    assert await two.label("a") == "2"
 
 
 async def test_equal_content_elsewhere_hits(
@@ -120,6 +150,47 @@ async def test_what_is_in_a_cache_volume_is_in_no_key(
     await mounted.with_exec(["touch", "/c/x"]).sync()
 
     assert await uuid.with_env_variable("A", "1").stdout() == before
+
+
+async def test_pruning_spares_what_is_in_use(engines: Engines, rootfs: Path) -> None:
+    """143. What no session of now has used goes; what a running command stands on stays."""
+    old, new = ([*UUID, name] for name in ("/etc/passwd", "/etc/group"))
+    async with engines.session() as dag:
+        gone = await busybox(dag, rootfs).with_exec(old).stdout()
+    async with engines.session() as dag:
+        base = busybox(dag, rootfs)
+        used = base.with_exec(new)
+        kept = await used.stdout()
+        running = asyncio.create_task(used.with_exec(["sh", "-c", "sleep 1.5; cat /etc/group"]).stdout())
+        await asyncio.sleep(0.5)
+        cache = dag.engine().local_cache()
+        before = await cache.entry_set().entry_count()
+
+        await cache.prune()
+
+        assert await cache.entry_set().entry_count() < before
+        assert await running == (rootfs / "etc/group").read_text()
+        assert await base.with_exec(new).stdout() == kept
+        assert await base.with_exec(old).stdout() != gone
+
+
+async def test_pruning_keeps_what_it_is_told_to_keep(engines: Engines, rootfs: Path) -> None:
+    """143. Within its limits nothing of a cache goes; the limits can be asked for."""
+    async with engines.session() as dag:
+        kept = await busybox(dag, rootfs).with_exec(UUID).stdout()
+    async with engines.session() as dag:
+        cache = dag.engine().local_cache()
+        sizes = [await cache.max_used_space(), await cache.target_space(), await cache.min_free_space()]
+
+        await cache.prune(max_used_space="90%")
+        await cache.prune(use_default_policy=True, reserved_space="1GB")
+
+        assert sizes[0] > sizes[1] > 0
+        assert sizes[2] > 0
+        assert await cache.reserved_space() == 0
+        assert await busybox(dag, rootfs).with_exec(UUID).stdout() == kept
+        with pytest.raises(dagger.QueryError, match="cannot read the size"):
+            await cache.prune(target_space="much")
 
 
 async def test_a_killed_engine_leaves_a_store_that_opens(engines: Engines, rootfs: Path) -> None:

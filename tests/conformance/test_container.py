@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING
 import dagger
 import pytest
 
+from tests.conformance.test_protocol import post
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conformance.conftest import EngineProcess
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
@@ -58,6 +63,7 @@ async def test_setting_the_entrypoint_clears_default_args_unless_kept(dag: dagge
     assert await container.without_entrypoint().default_args() == []
     assert await container.without_entrypoint(keep_default_args=True).default_args() == ["a"]
     assert await container.with_default_args([]).default_args() == []
+    assert await container.with_default_args([]).with_entrypoint(["e"]).entrypoint() == ["e"]
     assert await container.without_default_args().default_args() == []
 
 
@@ -154,8 +160,29 @@ async def test_expanding_a_secret_or_volatile_name_is_an_error(dag: dagger.Clien
         lambda dag, c: c.with_mounted_file("/$X/f", dag.file("f", ""), expand=True),
         lambda dag, c: c.with_exec(["sh", "-c", "mkdir /v; touch /$X/f"], expand=True),
         lambda dag, c: c.with_symlink("/etc", "/$X/f", expand=True),
+        lambda dag, c: c.with_exec(["true"], redirect_stdout="/tmp/$X", expand=True).with_new_file(
+            "/v/f", ""
+        ),
+        lambda dag, c: c.with_directory("/v", c.with_new_file("/v/f", "").directory("/$X", expand=True)),
+        lambda dag, c: c.with_file("/v/", c.with_new_file("/v/f", "").file("/$X/f", expand=True)),
+        lambda dag, c: (
+            c.with_new_file("/v/f", "").with_new_file("/v/g", "").without_file("/$X/g", expand=True)
+        ),
     ],
-    ids=["new-file", "file", "files", "directory", "mounted-directory", "mounted-file", "exec", "symlink"],
+    ids=[
+        "new-file",
+        "file",
+        "files",
+        "directory",
+        "mounted-directory",
+        "mounted-file",
+        "exec",
+        "symlink",
+        "redirect",
+        "get-directory",
+        "get-file",
+        "without-file",
+    ],
 )
 async def test_paths_are_expanded(
     dag: dagger.Client,
@@ -166,6 +193,28 @@ async def test_paths_are_expanded(
     container = write(dag, base.with_env_variable("X", "v"))
 
     assert await container.exists("/$X/f", do_not_follow_symlinks=True, expand=True)
+    assert await container.exists("/$X/g", expand=True) is False
+
+
+async def test_mounts_and_exports_are_expanded(
+    dag: dagger.Client, base: dagger.Container, tmp_path: Path
+) -> None:
+    """45. Mounts of every kind, what removes them, and paths of exports take variables as well."""
+    container = base.with_env_variable("X", "v")
+    mounted = (
+        container.with_mounted_cache("/$X/cache", dag.cache_volume("conformance-45"), expand=True)
+        .with_mounted_temp("/$X/temp", expand=True)
+        .with_mounted_secret("/$X/secret", dag.set_secret("conformance-45", "x"), expand=True)
+        .with_mounted_temp("/$X/gone", expand=True)
+        .without_mount("/${X}/gone", expand=True)
+    )
+
+    listed = await mounted.with_exec(["ls", "/v"]).stdout()
+    exported = await container.export(str(tmp_path / "$X.tar"), expand=True)
+
+    assert listed == "cache\nsecret\ntemp\n"
+    assert exported == str(tmp_path / "v.tar")
+    assert (tmp_path / "v.tar").exists()
 
 
 async def test_labels(dag: dagger.Client) -> None:
@@ -204,6 +253,29 @@ async def test_exposed_ports(dag: dagger.Client) -> None:
     ]
 
     assert listed == [(80, dagger.NetworkProtocol.TCP, "two"), (80, udp, None)]
+
+
+async def test_ports_that_an_image_exposes(dag: dagger.Client, registry: str, unique: str) -> None:
+    """47. They are listed without a description, and a service does not know of them."""
+    image = dag.container().with_new_file("/f", unique).with_exposed_port(5000, description="gone")
+    container = dag.container().from_(await image.publish(f"{registry}/ports:{unique}"))
+
+    listed = [(await p.port(), await p.description()) for p in await container.exposed_ports()]
+
+    assert listed == [(5000, None)]
+    assert await container.with_default_args(["/f"]).as_service().ports() == []
+
+
+async def test_without_a_health_check_there_is_none(embedded: EngineProcess) -> None:
+    """48. What is not set, or was taken away, is null."""
+    check = "dockerHealthcheck { args }"
+    taken = f'withDockerHealthcheck(args: ["a"]) {{ withoutDockerHealthcheck {{ {check} }} }}'
+
+    answer = await post(embedded, f"{{ container {{ {check} {taken} }} }}")
+
+    nothing = {"dockerHealthcheck": None}
+    without = {"withDockerHealthcheck": {"withoutDockerHealthcheck": nothing}}
+    assert answer.json() == {"data": {"container": nothing | without}}
 
 
 async def test_healthcheck_getters(dag: dagger.Client) -> None:

@@ -75,10 +75,25 @@ async def test_with_error_fails_the_query_unless_it_is_empty(dag: dagger.Client)
         await dag.directory().with_error("x25").entries()
 
 
-async def test_a_failure_in_an_argument_surfaces_once(dag: dagger.Client, base: dagger.Container) -> None:
-    """26. A failure of what an argument stands for is the failure of the call."""
-    broken = base.with_exec(["sh", "-c", "exit 4"]).directory("/tmp")
+async def test_a_failure_in_an_argument_surfaces_once(
+    dag: dagger.Client, base: dagger.Container, unique: str
+) -> None:
+    """26. A failure of what an argument stands for is the failure of the call; it is run once for it."""
+    mounted = base.with_mounted_cache("/c", dag.cache_volume(unique))
+    broken = mounted.with_exec(["sh", "-c", "echo run >> /c/runs; exit 4"]).directory("/tmp")
 
-    error = await failure(dag.directory().with_directory("/", broken).entries())
+    error = await failure(
+        dag.directory().with_directory("/one", broken).with_directory("/two", broken).entries()
+    )
 
     assert error.exit_code == 4
+    assert await mounted.with_exec(["cat", "/c/runs"]).stdout() == "run\n"
+
+
+async def test_an_error_as_a_value(dag: dagger.Client) -> None:
+    """An error can be made with a message and values of JSON."""
+    error = dag.error("it broke").with_value("code", dagger.JSON("7")).with_value("at", dagger.JSON('"now"'))
+
+    assert await error.message() == "it broke"
+    values = [(await value.name(), await value.value()) for value in await error.values()]
+    assert sorted(values) == [("at", '"now"'), ("code", "7")]

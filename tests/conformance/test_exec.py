@@ -9,7 +9,11 @@ import dagger
 import pytest
 from dagger import ReturnType
 
+from tests.conformance.conftest import busybox
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conformance.conftest import EngineProcess, Engines
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
@@ -177,6 +181,16 @@ async def test_what_a_command_may_do(base: dagger.Container, command: str, works
     assert await done.stdout() == ("yes\n" if works else "no\n")
 
 
+async def test_a_command_may_be_given_all_rights(base: dagger.Container) -> None:
+    """67. With `insecure_root_capabilities` a command may do what the machine's root may."""
+    done = base.with_exec(
+        ["sh", "-c", "mount -t tmpfs none /tmp && echo mounted"], insecure_root_capabilities=True
+    )
+
+    assert await done.stdout() == "mounted\n"
+
+
+@pytest.mark.differs("there the root has another digest all the same")
 async def test_an_exec_that_writes_nothing_changes_nothing(base: dagger.Container) -> None:
     """68. A root that nothing was written to keeps its digest."""
     assert await base.with_exec(["true"]).rootfs().digest() == await base.rootfs().digest()
@@ -209,11 +223,49 @@ async def test_volatile_variables(base: dagger.Container) -> None:
     assert await two.with_exec(["sh", "-c", "echo $V"]).stdout() == "2\n"
 
 
+async def test_volatile_variables_are_for_commands_alone(
+    dag: dagger.Client, base: dagger.Container, unique: str, registry: str
+) -> None:
+    """70. A name that is added counts; services and images know nothing of it."""
+    random = ["cat", "/proc/sys/kernel/random/uuid"]
+    marked = base.with_env_variable("U", unique)
+    named = marked.with_volatile_variable("V", "1")
+    show = ["sh", "-c", "mkdir /www; env > /www/env; exec httpd -f -p 8080 -h /www"]
+    service = named.with_exposed_port(8080).with_default_args(show).as_service()
+
+    bound = base.with_service_binding("web", service).with_env_variable("N", unique)
+    seen = await bound.with_exec(["wget", "-qO-", "http://web:8080/env"]).stdout()
+    image = dag.container().from_(await named.publish(f"{registry}/volatile:{unique}"))
+
+    assert await marked.with_exec(random).stdout() != await named.with_exec(random).stdout()
+    assert f"U={unique}\n" in seen
+    assert "V=" not in seen
+    assert [await v.name() for v in await image.env_variables()] == ["PATH", "U"]
+
+
 async def test_environment_basics(base: dagger.Container) -> None:
     """72. There is always a path to search and a home directory."""
     bare = base.without_env_variable("PATH").with_exec(["/bin/sh", "-c", "echo $PATH; echo $HOME"])
 
     assert await bare.stdout() == "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n/root\n"
+
+
+async def test_proxies_of_the_engine_reach_a_command(engines: Engines, rootfs: Path) -> None:
+    """72. In both spellings, unless the container sets one; they make nothing run again."""
+    show = ["sh", "-c", "echo $HTTP_PROXY $http_proxy $no_proxy; cat /proc/sys/kernel/random/uuid"]
+    texts = []
+    for proxy in ("http://one.invalid:1", "http://two.invalid:2"):
+        async with engines.session("store", HTTP_PROXY=proxy, no_proxy="localhost") as dag:
+            base = busybox(dag, rootfs)
+            own = base.with_env_variable("http_proxy", "http://mine.invalid:3")
+            texts.append(
+                [await c.with_exec(show).stdout() for c in (base, own.with_env_variable("N", proxy))]
+            )
+
+    lines = [text.splitlines()[0] for pair in texts for text in pair]
+    assert lines[0] == "http://one.invalid:1 http://one.invalid:1 localhost"
+    assert lines[1] == lines[3] == "http://mine.invalid:3 localhost"
+    assert texts[0][0] == texts[1][0]
 
 
 @pytest.mark.slow
@@ -250,8 +302,8 @@ async def test_a_killed_engine_leaves_no_process(engines: Engines) -> None:
 
     engine = engines.start()
     async with connected(engine, "embedded", engine.workdir) as dag:
-        busybox = dag.host().file(shutil.which("busybox") or "")
-        command = dag.container().with_file("/sleep", busybox).with_exec(["/sleep", "603"])
+        program = dag.host().file(shutil.which("busybox") or "")
+        command = dag.container().with_file("/sleep", program).with_exec(["/sleep", "603"])
         running = asyncio.create_task(command.sync())
         await wait_for(lambda: has_process(["/sleep", "603"]))
 

@@ -262,7 +262,7 @@ async def test_a_cache_volume_is_seen_by_the_next_exec_and_the_next_session(
 async def test_what_a_cache_volume_is_known_by(
     dag: dagger.Client, base: dagger.Container, unique: str
 ) -> None:
-    """92, 93. Source and owner are part of what a volume is; a source fills it once."""
+    """92, 93. Source, sharing and owner are part of what a volume is; a source fills it once."""
 
     async def listed(container: dagger.Container) -> str:
         return await container.with_env_variable("U", unique).with_exec(["ls", "/c"]).stdout()
@@ -272,7 +272,12 @@ async def test_what_a_cache_volume_is_known_by(
     await plain.with_exec(["touch", "/c/mine"]).sync()
 
     assert await listed(plain) == "mine\n"
-    assert await listed(base.with_mounted_cache("/c", dag.cache_volume(unique), source=seed)) == "seed\n"
+    seeded = base.with_mounted_cache("/c", dag.cache_volume(unique), source=seed)
+    assert await listed(seeded) == "seed\n"
+    await seeded.with_exec(["sh", "-c", "rm /c/seed; touch /c/more"]).sync()
+    assert await listed(seeded.with_env_variable("AGAIN", "1")) == "more\n"
+    locked = dagger.CacheSharingMode.LOCKED
+    assert await listed(base.with_mounted_cache("/c", dag.cache_volume(unique), sharing=locked)) == ""
     owned = base.with_mounted_cache("/c", dag.cache_volume(unique), owner="auser")
     assert await owned.with_exec(["stat", "-c", "%u", "/c"]).stdout() == "1234\n"
     assert await listed(owned) == ""

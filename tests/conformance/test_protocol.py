@@ -51,14 +51,31 @@ async def test_the_introspection_answer_builds_a_schema(embedded: EngineProcess)
     assert "Container" in schema.type_map
 
 
-async def test_an_id_loads_the_same_object_from_anywhere(dag: dagger.Client) -> None:
+async def test_every_call_of_the_client_is_in_the_schema(embedded: EngineProcess) -> None:
+    """4. Each field and argument that the SDK's classes can ask for is answered by introspection."""
+    from tests.unit.session.test_schema import client_calls
+
+    answer = await post(embedded, graphql.get_introspection_query())
+
+    types = {entry["name"]: entry for entry in answer.json()["data"]["__schema"]["types"]}
+    told = {
+        name: {field["name"]: {a["name"] for a in field["args"]} for field in types[name]["fields"]}
+        for name in client_calls()
+    }
+    assert told == client_calls()
+
+
+async def test_an_id_loads_the_same_object_from_anywhere(dag: dagger.Client, embedded: EngineProcess) -> None:
     """5, 10. An id is the same object by `load`, by `node`, and on another connection of the session."""
     identifier = await dag.container().with_env_variable("A", "1").id()
 
     by_load = dag.load_container_from_id(dagger.ContainerID(identifier))
+    node = f'node(id: "{identifier}") {{ ... on Container {{ id envVariable(name: "A") }} }}'
+    by_node = await post(embedded, f"{{ {node} }}")
 
     assert await by_load.env_variable("A") == "1"
     assert await by_load.id() == identifier
+    assert by_node.json() == {"data": {"node": {"id": identifier, "envVariable": "1"}}}
 
 
 async def test_an_id_of_another_type_is_refused_with_both_types(dag: dagger.Client) -> None:
