@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,8 @@ from pipeline.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+ID: Final = re.compile("[A-Z_a-z][0-9a-f]{64}")
+"""What an id looks like."""
 PINNED: Final = ""
 """The field name of a call that is a value: its arguments are the value."""
 
@@ -26,7 +29,8 @@ class UnknownId(EngineError):
     """No object of this store has the id."""
 
     def __init__(self, identifier: str) -> None:
-        super().__init__(f"cannot load `{identifier}`: no object of this engine has that id")
+        shown = identifier if len(identifier) < 100 else f"{identifier[:100]}…"
+        super().__init__(f"cannot load `{shown}`: no object of this engine has that id")
         self.identifier = identifier
 
 

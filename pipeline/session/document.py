@@ -2,7 +2,8 @@
 
 graphql-core's parser stays the measure (a test compares the two), but it cannot be had without importing the
 whole package: 0.25 s, more than the engine's start-up budget, and it takes five times as long per query.
-Selection sets are read without recursion, so that no chain of calls is too deep.
+Selection sets are read without recursion, so that no chain of calls is too deep; values may nest
+`VALUE_DEPTH` deep. What fragments make of a document is looked at by `fragments`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
 from pipeline.errors import EngineError
+
+VALUE_DEPTH: Final = 100
+"""How deep lists and objects of a value, and lists of a type, may nest."""
 
 
 class QuerySyntaxError(EngineError):
@@ -126,6 +130,7 @@ class _Parser:
         self.word = ""
         self.start = 0
         self.position = 0
+        self.depth = 0  # of the value that is read
         self.advance()
 
     # ---- tokens ----------------------------------------------------------------------------
@@ -203,12 +208,21 @@ class _Parser:
         return Operation(kind=kind, name=name, defaults=defaults, selections=self.selections())
 
     def type_reference(self) -> None:
-        if self.skip("["):
+        if self.is_at("["):
+            self.deeper()
             self.type_reference()
+            self.depth -= 1
             self.expect("]")
         else:
             self.name()
         self.skip("!")
+
+    def deeper(self) -> None:
+        """Go into a list or an object."""
+        self.depth += 1
+        if self.depth > VALUE_DEPTH:
+            raise QuerySyntaxError(f"More than {VALUE_DEPTH} levels in one value.", self.text, self.start)
+        self.advance()
 
     def condition(self) -> str:
         if self.name() != "on":
@@ -283,7 +297,7 @@ class _Parser:
         if kind == "name":
             return _KEYWORDS[token] if token in _KEYWORDS else EnumName(token)
         if kind == "number":
-            return float(token) if any(c in ".eE" for c in token) else int(token)
+            return self.number(token)
         if kind == "block":
             return _block_text(token[3:-3])
         return self.string(token)
@@ -291,26 +305,37 @@ class _Parser:
     def compound(self) -> Value:
         if self.skip("$"):
             return Variable(self.name())
-        if self.skip("["):
+        if self.is_at("["):
+            self.deeper()
             items: list[Value] = []
             while not self.skip("]"):
                 items.append(self.value())
+            self.depth -= 1
             return items
-        if not self.skip("{"):
+        if not self.is_at("{"):
             self.fail("")
+        self.deeper()
         members: dict[str, Value] = {}
         while not self.skip("}"):
             name = self.name()
             self.expect(":")
             members[name] = self.value()
+        self.depth -= 1
         return members
+
+    def number(self, token: str) -> int | float:
+        try:
+            return float(token) if any(c in ".eE" for c in token) else int(token)
+        except ValueError:
+            what = f"A number of {len(token)} digits."
+            raise QuerySyntaxError(what, self.text, self.start) from None
 
     def string(self, token: str) -> str:
         if "\\" not in token:
             return token[1:-1]
         # Escapes are JSON's, but for the braced form.
-        plain = _BRACED_ESCAPE.sub(lambda m: m[1] + json.dumps(chr(int(m[2], 16)))[1:-1], token)
         try:
+            plain = _BRACED_ESCAPE.sub(lambda m: m[1] + json.dumps(chr(int(m[2], 16)))[1:-1], token)
             return str(json.loads(plain, strict=False))
         except ValueError as problem:
             raise QuerySyntaxError(

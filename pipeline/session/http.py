@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import h11
 
@@ -39,10 +40,16 @@ Handler = Callable[[Request], Awaitable[Reply]]
 Guard = Callable[[dict[bytes, bytes]], Reply | None]
 """Says from its headers alone what a request is refused with; None lets it in."""
 
-HEAD_LIMIT_S = 30.0
-"""Longest wait for the first request of a connection that is let in, in seconds."""
-BODY_BYTES = 256 << 20
-"""The longest body that is taken."""
+LINGER_S: Final = 2.0
+"""How long what a refused client still sends is read, in seconds: to close at once would take its answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimits:
+    """What a client may take: seconds until its first request that is let in, and bytes of a body."""
+
+    first_request_s: float = 30.0
+    body_bytes: int = 256 << 20
 
 
 def json_reply(value: object, *, status: int = 200) -> Reply:
@@ -63,11 +70,16 @@ def error_reply(message: str, *, status: int) -> Reply:
 class HttpConnection(asyncio.Protocol):
     """Reads requests and writes answers; a client that leaves cancels the request it asked for."""
 
-    def __init__(self, handler: Handler, connections: set[HttpConnection], guard: Guard) -> None:
+    def __init__(
+        self, handler: Handler, connections: set[HttpConnection], guard: Guard, limits: HttpLimits
+    ) -> None:
         self._handler = handler
         self._guard = guard
+        self._limits = limits
+        self._is_over = False  # what comes now is not read any more
         self._giving_up: asyncio.TimerHandle | None = None
         self._body_bytes = 0
+        self._is_head = False  # the request in hand asks for no body
         self._connections = connections
         self._http = h11.Connection(h11.SERVER)
         self._head: h11.Request | None = None
@@ -80,10 +92,12 @@ class HttpConnection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP servers make no other
         self._transport = transport
         self._connections.add(self)
-        self._giving_up = asyncio.get_running_loop().call_later(HEAD_LIMIT_S, self.close)
+        self._close_in(self._limits.first_request_s)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser and act on what is complete."""
+        if self._is_over:
+            return
         self._http.receive_data(data)
         if self._task is None:
             self._advance()
@@ -98,6 +112,10 @@ class HttpConnection(asyncio.Protocol):
         self._connections.discard(self)
         self._stay()
         self._cancel()
+
+    def _close_in(self, wait_s: float) -> None:
+        self._stay()
+        self._giving_up = asyncio.get_running_loop().call_later(wait_s, self.close)
 
     def _stay(self) -> None:
         if self._giving_up is not None:
@@ -135,7 +153,7 @@ class HttpConnection(asyncio.Protocol):
                     self._head, self._body, self._body_bytes = event, [], 0
                 elif isinstance(event, h11.Data):
                     self._body_bytes += len(event.data)
-                    if self._body_bytes > BODY_BYTES:
+                    if self._body_bytes > self._limits.body_bytes:
                         self._send(error_reply("cannot read the request: it is too long", status=413))
                         return
                     self._body.append(bytes(event.data))
@@ -150,10 +168,11 @@ class HttpConnection(asyncio.Protocol):
     def _refuse(self, head: h11.Request) -> Reply | None:
         """Return the answer to a request that is not let in; its body is not read."""
         headers = dict(head.headers)
+        self._is_head = head.method == b"HEAD"
         if (refusal := self._guard(headers)) is not None:
             return refusal
         self._stay()
-        if int(headers.get(b"content-length", b"0")) > BODY_BYTES:
+        if int(headers.get(b"content-length", b"0")) > self._limits.body_bytes:
             return error_reply("cannot read the request: it is too long", status=413)
         return None
 
@@ -191,13 +210,19 @@ class HttpConnection(asyncio.Protocol):
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             headers = [*reply.headers, (b"Content-Length", str(len(reply.body)).encode())]
             self._write(self._http.send(h11.Response(status_code=reply.status, headers=headers)))
-            self._write(self._http.send(h11.Data(data=reply.body)))
+            if not self._is_head:
+                self._write(self._http.send(h11.Data(data=reply.body)))
             self._write(self._http.send(h11.EndOfMessage()))
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
+            self._is_head = False
             self._advance()
-        else:
+        elif self._http.their_state is h11.MUST_CLOSE:
             self._transport.close()
+        else:
+            self._is_over = True
+            self._transport.write_eof()
+            self._close_in(LINGER_S)
 
     def _write(self, data: bytes | None) -> None:
         if data and self._transport is not None:

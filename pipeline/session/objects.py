@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.session.calls import PINNED, Call, Object, UnknownId, WrongType
+from pipeline.session.calls import ID, PINNED, Call, Object, UnknownId, WrongType
 from pipeline.session.fields import Field, Table, Unsupported, UnsupportedValue
 from pipeline.session.schema import FieldType, InvalidQuery, Schema, TypeRef, load_schema
 from pipeline.session.scope import Scope
@@ -82,6 +82,8 @@ class Objects:
         Raises:
             UnknownId: The store knows no such id.
         """
+        if not ID.fullmatch(identifier):
+            raise UnknownId(identifier)
         calls: list[Mapping[str, Any]] = []
         name: str | None = identifier
         while name is not None and name not in self._known:

@@ -212,6 +212,8 @@ def _fit_scalar(name: str, value: Any) -> Any:
     if name == "Int":
         if isinstance(value, bool) or not isinstance(value, int):
             raise InvalidQuery(f"Int cannot represent non-integer value: {_shown(value)}")
+        if not -(1 << 63) <= value < 1 << 63:
+            raise InvalidQuery(f"Int cannot represent non 64-bit signed integer value: {_shown(value)}")
         return value
     if name in _SCALARS:
         if not isinstance(value, _SCALARS[name]) or (name == "Float" and isinstance(value, bool)):

@@ -17,6 +17,7 @@ from typing import Final
 from pipeline.engine.events import current_span
 from pipeline.session.http import (
     HttpConnection,
+    HttpLimits,
     Reply,
     Request,
     error_reply,
@@ -37,8 +38,9 @@ _log = logging.getLogger(__name__)
 class Server:
     """Serves one session on a random port of the loopback address."""
 
-    def __init__(self, answer: Answer, *, token: str) -> None:
+    def __init__(self, answer: Answer, *, token: str, limits: HttpLimits | None = None) -> None:
         self._answer = answer
+        self._limits = limits or HttpLimits()
         self._expected = b"Basic " + base64.b64encode(token.encode() + b":")
         self._token = token.encode()
         self._connections: set[HttpConnection] = set()
@@ -71,7 +73,7 @@ class Server:
                 _log.error("cannot end a request within %s s: %r", CLOSE_LIMIT_S, task)
 
     def _connection(self) -> HttpConnection:
-        return HttpConnection(self.respond, self._connections, self.guard)
+        return HttpConnection(self.respond, self._connections, self.guard, self._limits)
 
     def guard(self, headers: dict[bytes, bytes]) -> Reply | None:
         """Refuse who has no token, and whatever a browser sends: a page elsewhere may have made it do so."""

@@ -63,8 +63,13 @@ def extensions_of(problem: Exception) -> dict[str, Any]:
 
 
 def json_bytes(document: object) -> bytes:
-    """Return JSON text; lone surrogates (bytes of file names) go as escapes."""
+    """Return JSON text, however long a chain of single fields is; lone surrogates go as escapes."""
+    chain = []
+    while isinstance(document, dict) and len(document) == 1:
+        ((key, document),) = document.items()
+        chain.append(f"{{{json.dumps(key)}:")
     try:
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
-        return json.dumps(document, separators=(",", ":")).encode()
+        text = json.dumps(document, separators=(",", ":")).encode()
+    return "".join(chain).encode() + text + b"}" * len(chain)

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from pipeline.session import http
+from pipeline.session.http import HttpLimits
 from pipeline.session.server import Server
 
 pytestmark = pytest.mark.anyio
@@ -95,9 +95,8 @@ async def test_the_body_of_who_has_no_token_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 2000\r\n", b"Transfer-Encoding: chunked\r\n"])
-async def test_a_body_beyond_the_limit_is_refused(framing: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "BODY_BYTES", 1000)
-    server = Server(echo, token="secret")
+async def test_a_body_beyond_the_limit_is_refused(framing: bytes) -> None:
+    server = Server(echo, token="secret", limits=HttpLimits(body_bytes=1000))
     port = await server.open()
     head = b"POST /query HTTP/1.1\r\nHost: localhost\r\n" + AUTHORIZATION + CONTENT_TYPE + framing + b"\r\n"
 
@@ -117,11 +116,8 @@ async def test_headers_without_end_are_refused() -> None:
     assert answer == b"" or answer.startswith((b"HTTP/1.1 4",))
 
 
-async def test_a_connection_that_never_asks_is_closed_and_holds_nobody_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(http, "HEAD_LIMIT_S", 1.0)
-    server = Server(echo, token="secret")
+async def test_a_connection_that_never_asks_is_closed_and_holds_nobody_up() -> None:
+    server = Server(echo, token="secret", limits=HttpLimits(first_request_s=1.0))
     port = await server.open()
     slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(100)]
     for _, writer in slow:
