@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import dagger
 
     from pipeline.config import Config
+    from pipeline.config.lock import Lock
     from pipeline.engine.events import EngineEvent, Observer
 
 START_LIMIT_S = 60.0
@@ -84,14 +85,17 @@ def python_image_for(requires_python: str) -> str:
     return choose(requires_python)
 
 
-def engine_settings(config: Config) -> EngineSettings:
-    """Return what the configuration says that the embedded engine must know."""
+def engine_settings(config: Config, lock: Lock | None = None) -> EngineSettings:
+    """Return what the configuration, and the lock file, say that the embedded engine must know."""
     engine, network = config.engine, config.network
     return EngineSettings(
         store=engine.store or "",
         runner=engine.runner or "",
         offline=network.offline,
         image_fallback=config.images.fallback,
+        pins=() if lock is None else tuple(lock.images.items()),
+        stand_in_pins=() if lock is None else tuple(lock.stand_ins.items()),
+        is_locked=lock is not None and config.images.locked,
         max_bytes=engine.max_bytes,
         min_free_bytes=engine.min_free_bytes,
         idle_s=engine.idle_s if engine.idle_s is not None else 0.0 if "CI" in os.environ else IDLE_S,

@@ -33,6 +33,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "engine": "Look after the embedded engine.",
     "doctor": "Check this machine and say how to mend what is found.",
     "init": "Write a commented starting configuration.",
+    "lock": "Pin the project's images in pipeline.lock.",
     "prefetch": "Fetch images and packages for working offline.",
 }
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.output import say
 from pipeline.cli.project import tables_of
-from pipeline.config import read_toml
+from pipeline.config.lock import load_lock
 from pipeline.graph.cache import StageCache
 from pipeline.graph.history import History, failed_stages, find_run
 from pipeline.graph.inputs import ProjectFiles, project_files
@@ -68,7 +68,7 @@ class Prepared:
             config=tables_of(self.project.config),
             options={},
             facts=facts_of(self.project.config),
-            image_digest=locked_images(self.project.root).get,
+            image_digest=load_lock(self.project.root).names.get,
         )
         return Lookup(self.plan, self.files, world, self.cache, read=read)
 
@@ -140,16 +140,6 @@ def facts_of(config: Config) -> dict[str, str]:
         "engine": config.engine.kind,
         "images.fallback": config.images.fallback,
     }
-
-
-def locked_images(root: Path) -> dict[str, str]:
-    """Image names and their digests in `pipeline.lock`, table `[images]`; {} without the file.
-
-    Raises:
-        ConfigUnreadable: The file is no TOML.
-    """
-    images = read_toml(root / "pipeline.lock", "pipeline.lock").get("images", {})
-    return {str(name): str(digest) for name, digest in images.items()} if isinstance(images, dict) else {}
 
 
 def secret_of(name: str) -> str | None:

@@ -9,7 +9,8 @@ import click
 from pipeline.cli.options import directory_option, image_fallback_option, json_option
 from pipeline.cli.output import say, write, write_json
 from pipeline.cli.project import Project, open_project
-from pipeline.errors import PipelineError
+from pipeline.config.lock import load_lock
+from pipeline.errors import PipelineError, RefusedByPolicy, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,13 +57,12 @@ def command(images: Sequence[str], image_fallback: str | None, as_json: bool, di
 
 def known_images(project: Project) -> list[str]:
     """The images of `pipeline.lock` and of Dockerfiles, and those the stages used when they last ran."""
-    from pipeline.cli.planning import locked_images
     from pipeline.graph.cache import StageCache
 
     cache = StageCache(project.state / "cache")
     used = [parts.observed for name in project.graph.order if (parts := cache.last(name)) is not None]
     names = {key.removeprefix("image ") for observed in used for key in observed if key.startswith("image ")}
-    return sorted({*names, *base_images(project), *locked_images(project.root)})
+    return sorted({*names, *base_images(project), *load_lock(project.root).names})
 
 
 def base_images(project: Project) -> Iterator[str]:
@@ -84,6 +84,37 @@ def base_images(project: Project) -> Iterator[str]:
             stages.add(line.name)
 
 
+class LockIncomplete(RefusedByPolicy):
+    """Only pinned images may be used, and the project is known to use others."""
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(f"cannot run with --locked: pipeline.lock does not pin {', '.join(missing)}")
+        self.hint = "`pipeline lock` adds what is missing"
+
+
+class NotHeldToLock(UsageError):
+    """Dagger's engine looks names up by itself."""
+
+    def __init__(self) -> None:
+        super().__init__("cannot run with --locked on a Dagger engine: it does not know of pipeline.lock")
+        self.hint = "leave out --locked, or use the embedded engine"
+
+
+def check_locked(project: Project) -> None:
+    """Refuse a run that would use images nobody pinned; what only a stage knows is refused when it asks.
+
+    Raises:
+        LockIncomplete: An image that is known to be used has no pin.
+        NotHeldToLock: The engine is Dagger's.
+    """
+    if project.config.engine.kind != "embedded":
+        raise NotHeldToLock
+    pinned = load_lock(project.root).names
+    missing = [name for name in known_images(project) if name not in pinned]
+    if missing:
+        raise LockIncomplete(missing)
+
+
 async def _fetch(project: Project, images: Sequence[str]) -> dict[str, str]:
     """Pull the images one after the other; give the exact reference of each."""
     import dagger
@@ -94,9 +125,8 @@ async def _fetch(project: Project, images: Sequence[str]) -> dict[str, str]:
     config: Config = project.config
     target = Target(kind=config.engine.kind, address=config.engine.address or "")
     fetched: dict[str, str] = {}
-    async with open_session(
-        target, engine_settings(config), workdir=project.root, observer=say_notice
-    ) as client:
+    settings = engine_settings(config, load_lock(project.root))
+    async with open_session(target, settings, workdir=project.root, observer=say_notice) as client:
         for image in images:
             say(f"fetching {image}")
             try:

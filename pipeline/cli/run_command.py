@@ -19,9 +19,11 @@ from pipeline.cli.options import (
     selection_options,
 )
 from pipeline.cli.output import painted, say, write, write_json
-from pipeline.cli.planning import Choice, facts_of, locked_images, prepare, secret_of
+from pipeline.cli.planning import Choice, facts_of, prepare, secret_of
+from pipeline.cli.prefetch_command import check_locked
 from pipeline.cli.project import find_shadow, keep_out_of_git, open_project, tables_of
 from pipeline.config import parse_engine
+from pipeline.config.lock import load_lock
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class NoStages(UsageError):
 @click.option(
     "--timeout", callback=duration_value, metavar="TIME", help="End the whole run after TIME, such as 30m."
 )
+@click.option(
+    "--locked", is_flag=True, default=None, help="Use only images that pipeline.lock pins, as it pins them."
+)
 @click.option("--no-cache", is_flag=True, help="Take no stored results; new ones are stored.")
 @click.option("--engine", metavar="KIND", help="embedded, dagger, or dagger=ADDRESS.")
 @image_fallback_option
@@ -73,6 +78,8 @@ def command(directory: str | None, **options: Any) -> int:
         raise NoStages(project.root)
     if shadow := find_shadow(project.root):
         say(f"note: `python -m pipeline` would run this project's own `{shadow}`; `pipeline` runs this")
+    if project.config.images.locked:
+        check_locked(project)
     names = ("only", "from_", "until", "skip", "tags", "failed", "since", "environment")
     prepared = prepare(project, Choice(**{name: options[name] for name in names}))
     return carry_out(
@@ -91,6 +98,7 @@ def _flags(options: dict[str, Any]) -> dict[str, object]:
         "run.keep_going": options["keep_going"],
         "run.timeout": options["timeout"],
         "images.fallback": options["image_fallback"],
+        "images.locked": options["locked"],
         "network.offline": options["offline"],
         **engine,
     }
@@ -171,7 +179,7 @@ def settings_of_run(prepared: Prepared, folder: RunFolder, *, read_cache: bool) 
         config=tables_of(config),
         facts=facts_of(config),
         secret=secret_of,
-        image_digest=locked_images(prepared.project.root).get,
+        image_digest=load_lock(prepared.project.root).names.get,
         files=prepared.files,
         memory=prepared.project.state / "files.json",
         cache=prepared.cache,

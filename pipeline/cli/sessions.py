@@ -41,11 +41,12 @@ def make_opener(config: Config, root: Path) -> EngineOpener:
 
     @asynccontextmanager
     async def open_engine(emit: Callable[[Event], None]) -> AsyncIterator[Any]:
+        from pipeline.config.lock import load_lock
         from pipeline.connect import Target, engine_settings, open_session
 
         stages: dict[str, Context] = {}
         target = Target(kind=config.engine.kind, address=config.engine.address or "")
-        settings = engine_settings(config)
+        settings = engine_settings(config, load_lock(root))
 
         def observe(event: EngineEvent) -> None:
             tell(event, stages, emit)

@@ -40,6 +40,7 @@ class ImageSettings:
     """`[tool.pipeline.images]`: where images come from."""
 
     fallback: Literal["none", "recipe"] = "none"
+    locked: bool = False  # only images that `pipeline.lock` pins may be used
     mirrors: Mapping[str, Hosts] = field(default_factory=dict)  # registry host to what is asked first
     python: PythonVersion | None = None  # None: chosen from the project's `requires-python`
 

@@ -33,7 +33,7 @@ class ImageEvent:
     """
 
     reference: str  # as asked for
-    digest: Digest  # of the manifest; of the recipe's content for a stand-in
+    digest: Digest  # of what the name leads to, index or manifest; of the recipe's content for a stand-in
     source: Literal["registry", "store", "recipe"]
     span_id: str = ""
     note: str = ""

@@ -15,21 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pipeline.digest import Digest
 from pipeline.engine import ops
-from pipeline.engine.events import ImageEvent, current_span
+from pipeline.engine.events import ImageEvent, NoticeEvent, current_span
 from pipeline.engine.oci.config import ImageConfig
 from pipeline.engine.oci.credentials import Credential
 from pipeline.engine.oci.errors import ImagePullFailed, RegistryOffline, RegistryUnreachable
 from pipeline.engine.oci.model import ImageToWrite
 from pipeline.engine.oci.reference import parse_reference
 from pipeline.engine.oci.registry import Registry, RegistryLayers
+from pipeline.engine.pins import Pins, StandInPinned
 from pipeline.engine.threads import in_thread, settled
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pipeline.digest import Digest
     from pipeline.engine.container import Container
     from pipeline.engine.events import Observer
     from pipeline.engine.files import File
@@ -101,6 +102,7 @@ class Images:
         self._solver = solver
         self._settings = settings
         self._observer = observer
+        self._pins = Pins(dict(settings.pins), dict(settings.stand_in_pins), is_locked=settings.is_locked)
         self._found: dict[tuple[str, str], asyncio.Future[FoundImage]] = {}
         self._waiters: Counter[asyncio.Future[FoundImage]] = Counter()
         self._routes: dict[str, int] = {}  # how many need each
@@ -183,6 +185,21 @@ class Images:
                 del self._waiters[future]
 
     async def _find(self, reference: Reference, platform: str) -> FoundImage:
+        """Find what the name is pinned to; what no lock file speaks of is looked up."""
+        name = str(reference)
+        if reference.digest is not None:
+            return await self._look_up(reference, platform)
+        if self._pins.is_stand_in(name):
+            found = await self._stand_in(reference, platform, StandInPinned())
+            if told := self._pins.check_stand_in(name, found.digest):
+                self._observer(NoticeEvent(text=told, span_id=current_span.get()))
+            return found
+        pinned = self._pins.image(name)
+        return await self._look_up(
+            reference if pinned is None else reference.with_digest(Digest(pinned)), platform
+        )
+
+    async def _look_up(self, reference: Reference, platform: str) -> FoundImage:
         try:
             resolved = await self.registry.resolve(reference, platform)
         except NOT_THERE as error:
@@ -201,7 +218,7 @@ class Images:
         layers = RegistryLayers(self.registry, resolved)
         return FoundImage(
             reference=str(resolved.reference),
-            digest=resolved.manifest.digest,
+            digest=resolved.reference.digest or resolved.manifest.digest,
             config=resolved.image.config,
             platform=resolved.image.platform,
             rootfs=ops.Layers(diff_ids=tuple(resolved.image.diff_ids), source=layers),

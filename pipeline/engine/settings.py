@@ -52,6 +52,9 @@ class EngineSettings:
     offline: bool = False
     image_fallback: Literal["none", "recipe"] = "none"
     mirrors: tuple[tuple[str, str], ...] = ()  # registry host, address to use instead
+    pins: tuple[tuple[str, str], ...] = ()  # image name in canonical form, digest it stands for
+    stand_in_pins: tuple[tuple[str, str], ...] = ()  # the same of names that stand for a stand-in
+    is_locked: bool = False  # refuse images that are not pinned
     plain_http: tuple[str, ...] = ()  # registry hosts to speak http to, beside loopback
     max_execs: int = 0  # 0 = four per CPU
     max_bytes: int | None = None  # of the store; None: as its disk allows (`store.usage.limits_of`)
@@ -92,7 +95,7 @@ def settings_from_json(text: str) -> EngineSettings:
         return EngineSettings(
             **{
                 **table,
-                "mirrors": _pairs(table.get("mirrors", ())),
+                **{name: _pairs(table.get(name, ())) for name in ("mirrors", "pins", "stand_in_pins")},
                 "plain_http": tuple(table.get("plain_http", ())),
             },
             network=NetworkSettings(
