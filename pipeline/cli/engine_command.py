@@ -53,7 +53,10 @@ def status(as_json: bool, directory: str | None) -> None:
     write(f"store   {told['store']}{'' if told['usage'] is not None else ' (not made yet)'}")
     write(f"at work {', '.join(f'process {pid}' for pid in told['processes']) or 'no engine'}")
     for keeper in told["staying"]:
-        write(f"stays   process {keeper['pid']}, since {moment(keeper['since'])}")
+        write(f"stays   process {keeper['pid']}, since {moment(keeper['since'])}{_idle(keeper)}")
+        for session in keeper["sessions"]:
+            served = f"process {session['pid']} in {session['workdir']}, for {session['for_s']:.0f} s"
+            write(f"        serves {served}")
     if told["limits"]:
         limits = told["limits"]
         bound = f"at most {size(limits['max_bytes'])}, {size(limits['min_free_bytes'])} of its disk free"
@@ -66,7 +69,7 @@ def status(as_json: bool, directory: str | None) -> None:
 
 def status_of(config: Config, store: Path) -> dict[str, Any]:
     """The engine's status as JSON; `usage` and `limits` are null while there is no store. Makes no store."""
-    from pipeline.session.attach import find_keepers
+    from pipeline.session.standing import find_keepers
 
     usage = limits = None
     if (store / "engine.db").is_file():
@@ -166,7 +169,7 @@ def _prune(
 @directory_option
 def stop(as_json: bool, directory: str | None) -> None:
     """Ask the engines of this store to end, at work or waiting for work; the runs that use them fail."""
-    from pipeline.session.attach import find_keepers
+    from pipeline.session.standing import find_keepers
 
     store = _store_path(_config(directory))
     pids = sorted({*(keeper["pid"] for keeper in find_keepers(store)), *find_engines(store)})
@@ -176,6 +179,12 @@ def stop(as_json: bool, directory: str | None) -> None:
         write_json({"stopped": pids})
     else:
         write("\n".join(f"asked process {pid} to end" for pid in pids) or "no engine is at work")
+
+
+def _idle(keeper: dict[str, Any]) -> str:
+    """For how long an engine that stays has had no session; "" while it has one."""
+    idle_s = keeper["idle_s"]
+    return "" if idle_s is None else f", idle for {idle_s:.0f} s of {keeper['stays_s']:.0f} s"
 
 
 def moment(seconds: float) -> str:

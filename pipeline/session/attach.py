@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -21,17 +20,17 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Final
+
+from pipeline.session.requests import HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-REQUEST_BYTES: Final = 16 << 20
-"""The longest request: the kernel lets a process have 6 MiB of variables."""
 CONNECT_LIMIT_S: Final = 5.0
-_LOG_BYTES: Final = 1 << 16
+LOG_BYTES: Final = 1 << 16
+"""How long the words of engines that stay may get."""
 _NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
-_HEADER: Final = struct.Struct("!Q")
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
@@ -39,11 +38,14 @@ class Attached:
     """A session of the keeper: what `subprocess.Popen` is for a process of our own."""
 
     def __init__(
-        self, connection: socket.socket, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
+        self, connection: socket.socket, process: int, stdin: IO[bytes], stdout: IO[bytes], stderr: IO[bytes]
     ) -> None:
         self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
         self.returncode: int | None = None
+        self.is_known = True
+        """Was the exit code told? Nobody does when both the session and its keeper were killed."""
         self._connection = connection
+        self._process = process  # a descriptor
         self._told = b""
         self._reading = threading.Lock()
 
@@ -54,7 +56,7 @@ class Attached:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return the exit code; that of a session whose keeper was killed as well is that of a kill.
+        """Return the exit code; 1 if nobody is left to tell it, see `is_known`.
 
         Raises:
             subprocess.TimeoutExpired: It is not over within `timeout` seconds.
@@ -80,13 +82,16 @@ class Attached:
             part = b""
         self._told += part
         if not part:
-            self.returncode = int(self._told) if self._told.strip() else -signal.SIGKILL
+            self.is_known = bool(self._told.strip())
+            self.returncode = int(self._told.split()[0]) if self.is_known else 1
             self._connection.close()
+            os.close(self._process)
 
     def send_signal(self, number: int) -> None:
-        """Have the keeper send a signal to the session's process."""
-        with contextlib.suppress(OSError):  # it has ended
-            self._connection.sendall(bytes([number]))
+        """Send a signal to the session's process, whether its keeper lives or not."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                signal.pidfd_send_signal(self._process, number)
 
 
 def open_attached(
@@ -100,6 +105,7 @@ def open_attached(
     theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
     try:
         request(connection, argv, environ=environ, idle_s=idle_s, descriptors=[*theirs, events])
+        process = _receive_process(connection)
     except OSError:
         connection.close()
         for pair in pipes:
@@ -110,6 +116,7 @@ def open_attached(
         os.close(descriptor)
     return Attached(
         connection,
+        process,
         os.fdopen(pipes[0][1], "wb", buffering=0),
         os.fdopen(pipes[1][0], "rb"),
         os.fdopen(pipes[2][0], "rb"),
@@ -128,10 +135,11 @@ def run_attached(argv: Sequence[str], *, store: Path, idle_s: float, events: int
     try:
         told = [0, 1, 2] if events is None else [0, 1, 2, events]
         request(connection, plain, environ=os.environ, idle_s=idle_s, descriptors=told)
+        process = _receive_process(connection)
     except OSError:
         connection.close()
         return None
-    session = Attached(connection, sys.stdin.buffer, sys.stdout.buffer, sys.stderr.buffer)
+    session = Attached(connection, process, sys.stdin.buffer, sys.stdout.buffer, sys.stderr.buffer)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _frame: session.send_signal(number))
     code = session.wait()
@@ -175,8 +183,31 @@ def request(
     }
     text = json.dumps(table, ensure_ascii=False).encode("utf-8", "surrogateescape")
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-    connection.sendmsg([_HEADER.pack(len(text))], rights)
+    connection.sendmsg([HEADER.pack(len(text))], rights)
     connection.sendall(text)
+
+
+def send_process(connection: socket.socket, process: int) -> None:
+    """Hand a client the descriptor of its session's process.
+
+    Raises:
+        OSError: The client has gone.
+    """
+    socket.send_fds(connection, [b"\n"], [process])
+
+
+def _receive_process(connection: socket.socket) -> int:
+    """Return the descriptor of the session's process.
+
+    Raises:
+        OSError: The keeper has gone, will not have this client, or is too slow.
+    """
+    connection.settimeout(CONNECT_LIMIT_S)
+    _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
+    if not descriptors:
+        raise ConnectionAbortedError("the engine began no session")
+    os.set_inheritable(descriptors[0], False)
+    return descriptors[0]
 
 
 def _umask() -> int:
@@ -276,7 +307,7 @@ def check_peer(connection: socket.socket) -> None:
 def _start(folder: Path, key: str, idle_s: float) -> None:
     """Start a keeper; this returns when it, or another one, listens. Its words are in `warm/engine.log`."""
     log = folder / "engine.log"
-    if log.exists() and log.stat().st_size > _LOG_BYTES:
+    if log.exists() and log.stat().st_size > LOG_BYTES:
         log.unlink()
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     with os.fdopen(os.open(log, flags, 0o600), "ab") as words:
@@ -301,25 +332,3 @@ def dismiss_others(folder: Path, key: str) -> None:
         with contextlib.suppress(OSError), _connect(folder, other.stem) or contextlib.nullcontext() as told:
             if told is not None:
                 request(told, [], environ={}, idle_s=0, descriptors=[])
-
-
-def find_keepers(store: Path) -> list[dict[str, Any]]:
-    """Return `pid` and `since` (seconds of the clock) of the keepers of a store that live."""
-    found = []
-    for path in sorted((store / "warm").glob("*.lock")):
-        try:
-            with path.open("rb") as file:
-                if _is_free(file.fileno()):
-                    continue
-                found.append(json.loads(file.read()))
-        except (OSError, ValueError):
-            continue  # it ends, or it has just begun
-    return found
-
-
-def _is_free(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

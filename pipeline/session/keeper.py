@@ -8,41 +8,36 @@ The keeper has no threads, opens no store and runs no container; what asks it fo
 
 from __future__ import annotations
 
-import array
 import atexit
 import contextlib
 import fcntl
 import gc
-import json
 import os
 import selectors
-import socket
-import struct
+import signal
+import stat
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pipeline.session import attach
+from pipeline.session.requests import DESCRIPTORS, Asked, Coming
+from pipeline.session.standing import Session, write_standing
+
+if TYPE_CHECKING:
+    import socket
 
 LOOK_EVERY_S: Final = 2.0
-REQUEST_LIMIT_S: Final = 5.0
-"""Longest time that a client may take to say what it wants."""
-_HEADER: Final = struct.Struct("!Q")
-_DESCRIPTORS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a client wants: its command line and surroundings, and descriptors for 0, 1, 2 and events."""
+class Child:
+    """A session that was forked, and the client that it is for."""
 
-    argv: tuple[str, ...]
-    environ: dict[str, str]
-    workdir: str
-    umask: int
-    idle_s: float
-    descriptors: list[int] = field(default_factory=list)
+    connection: socket.socket
+    session: Session
 
 
 @dataclass(slots=True)
@@ -54,18 +49,20 @@ class Keeper:
     idle_s: float
     listener: socket.socket
     lock: int
-    children: dict[int, socket.socket] = field(default_factory=dict)  # by pid
+    since: float
+    children: dict[int, Child] = field(default_factory=dict)  # by pid
+    coming: list[Coming] = field(default_factory=list)
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     idle_since: float = field(default_factory=time.monotonic)
 
     def serve(self) -> None:
         """Fork a session for each client until nobody asked for `idle_s`, or the socket has been removed."""
         self.selector.register(self.listener, selectors.EVENT_READ, self._accept_one)
-        while self.children or time.monotonic() - self.idle_since < self.idle_s:
+        self._tell()
+        while self.children or self.coming or time.monotonic() - self.idle_since < self.idle_s:
             left_s = self.idle_since + self.idle_s - time.monotonic()
-            wait_s = LOOK_EVERY_S if self.children else max(0.0, min(LOOK_EVERY_S, left_s))
-            for key, _ in self.selector.select(wait_s):
-                key.data()
+            busy = self.children or self.coming
+            self._turn(LOOK_EVERY_S if busy else max(0.0, min(LOOK_EVERY_S, left_s)))
             if not self.children and not self._is_in_place():
                 break
         if self._is_in_place():
@@ -77,9 +74,17 @@ class Keeper:
         while self._accept_one():
             pass
         self.selector.unregister(self.listener)
-        while self.children:
-            for key, _ in self.selector.select():
-                key.data()
+        while self.children or self.coming:
+            self._turn(LOOK_EVERY_S)
+
+    def _turn(self, wait_s: float) -> None:
+        """Do what there is to do, waiting for it at most `wait_s`."""
+        for key, _ in self.selector.select(wait_s):
+            key.data()
+        for coming in [each for each in self.coming if each.until <= time.monotonic()]:
+            self._forget(coming)
+            coming.close()
+        bound_log(2)
 
     def _is_in_place(self) -> bool:
         try:
@@ -95,62 +100,91 @@ class Keeper:
             connection, _ = self.listener.accept()
         except (BlockingIOError, ConnectionError):
             return False  # the client has gone again
-        self._begin(connection)
+        try:
+            attach.check_peer(connection)
+        except PermissionError:
+            connection.close()
+            return True
+        coming = Coming(connection)
+        self.coming.append(coming)
+        self.selector.register(connection, selectors.EVENT_READ, lambda: self._read(coming))
+        self._read(coming)
         return True
 
-    def _begin(self, connection: socket.socket) -> None:
-        connection.settimeout(REQUEST_LIMIT_S)
+    def _read(self, coming: Coming) -> None:
         try:
-            asked = receive(connection)
-        except (OSError, ValueError, KeyError, TypeError):
-            connection.close()  # no client of ours, or one that was killed
+            asked = coming.read()
+        except (OSError, ValueError):
+            self._forget(coming)
+            coming.close()  # no client of ours, or one that was killed
             return
+        if asked is not None:
+            self._forget(coming)
+            self._begin(asked, coming)
+
+    def _forget(self, coming: Coming) -> None:
+        self.coming.remove(coming)
+        self.selector.unregister(coming.connection)
+
+    def _begin(self, asked: Asked, coming: Coming) -> None:
         self.idle_s = asked.idle_s
-        if len(asked.descriptors) < _DESCRIPTORS - 1:  # only to say how long to stay
-            connection.close()
+        if len(asked.descriptors) < DESCRIPTORS - 1:  # only to say how long to stay
+            coming.close()
+            self._tell()
             return
+        connection, keeper = coming.connection, os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become(asked, connection)
+            self._become(asked, connection, keeper)
         for descriptor in asked.descriptors:
             os.close(descriptor)
         ending = os.pidfd_open(pid)
-        self.children[pid] = connection
+        with contextlib.suppress(OSError):  # the client has gone, which `_heard` will see
+            attach.send_process(connection, ending)
+        session = Session(pid=pid, workdir=asked.workdir, began=time.monotonic())
+        self.children[pid] = Child(connection=connection, session=session)
         self.selector.register(ending, selectors.EVENT_READ, lambda: self._ended(pid, ending))
         self.selector.register(connection, selectors.EVENT_READ, lambda: self._heard(pid))
+        self._tell()
+
+    def _tell(self) -> None:
+        sessions = [child.session for child in self.children.values()]
+        write_standing(
+            self.lock, since=self.since, stays_s=self.idle_s, idle_since=self.idle_since, sessions=sessions
+        )
 
     def _heard(self, pid: int) -> None:
-        """Pass a signal on; a client that has gone ends its session."""
-        try:
-            told = self.children[pid].recv(64)
-        except OSError:
-            told = b""
-        if not told:
-            self.selector.unregister(self.children[pid])
-            told = bytes([15])
-        for number in told:
-            with contextlib.suppress(ProcessLookupError, ValueError):
-                os.kill(pid, number)
+        """End the session of a client that has gone."""
+        connection = self.children[pid].connection
+        with contextlib.suppress(ConnectionError):
+            if connection.recv(64):
+                return
+        self.selector.unregister(connection)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
     def _ended(self, pid: int, ending: int) -> None:
         self.selector.unregister(ending)
         os.close(ending)
         _, status = os.waitpid(pid, 0)
-        connection = self.children.pop(pid)
+        connection = self.children.pop(pid).connection
         with contextlib.suppress(KeyError):
             self.selector.unregister(connection)
         with contextlib.suppress(OSError):  # the client has gone
             connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
         connection.close()
         self.idle_since = time.monotonic()
+        self._tell()
 
-    def _become(self, asked: Asked, connection: socket.socket) -> None:
+    def _become(self, asked: Asked, connection: socket.socket, keeper: int) -> None:
         """In the forked process: let go of what is the keeper's and serve the session; does not return."""
         code = 1
         try:
             os.setsid()
-            for other in (self.listener, *self.children.values()):
+            for other in (self.listener, *(child.connection for child in self.children.values())):
                 other.close()
+            for coming in self.coming:
+                coming.close()
             for key in list(self.selector.get_map().values()):
                 if isinstance(key.fileobj, int):
                     os.close(key.fileobj)
@@ -162,6 +196,9 @@ class Keeper:
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
                 sys.stderr.flush()
+            if os.getppid() != keeper:  # it was killed, and will not tell
+                with contextlib.suppress(OSError):  # the client has gone as well
+                    connection.sendall(f"{code}\n".encode())
             connection.close()
             os._exit(code)
 
@@ -177,7 +214,7 @@ def run(asked: Asked) -> int:
     os.environ.update(asked.environ)
     os.umask(asked.umask)
     argv = list(asked.argv)
-    if len(asked.descriptors) == _DESCRIPTORS:
+    if len(asked.descriptors) == DESCRIPTORS:
         argv += ["--events", str(asked.descriptors[3])]
     try:
         os.chdir(asked.workdir)
@@ -191,45 +228,12 @@ def run(asked: Asked) -> int:
         return 1
 
 
-def receive(connection: socket.socket) -> Asked:
-    """Read one request.
-
-    Raises:
-        OSError: The client is another user's, is too slow or has gone.
-        ValueError: It is no request.
-    """
-    attach.check_peer(connection)
-    size = array.array("i").itemsize
-    data, ancillary, _, _ = connection.recvmsg(
-        _HEADER.size, socket.CMSG_SPACE(_DESCRIPTORS * size), socket.MSG_CMSG_CLOEXEC
-    )
-    descriptors = array.array("i")
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(content[: len(content) - len(content) % size])
-    try:
-        (length,) = _HEADER.unpack(data)
-        if length > attach.REQUEST_BYTES:
-            raise ValueError("the request is too long")
-        text = bytearray()
-        while len(text) < length:
-            part = connection.recv(min(1 << 16, length - len(text)))
-            if not part:
-                raise ValueError("the request ends early")
-            text += part
-        table: dict[str, Any] = json.loads(text.decode("utf-8", "surrogateescape"))
-        return Asked(
-            argv=tuple(table["argv"]),
-            environ=dict(table["environ"]),
-            workdir=table["workdir"],
-            umask=int(table["umask"]),
-            idle_s=float(table["idle_s"]),
-            descriptors=list(descriptors),
-        )
-    except BaseException:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        raise
+def bound_log(descriptor: int) -> None:
+    """Begin the log anew when it has grown too long; anything but a file is left alone."""
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_size > attach.LOG_BYTES:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, b"what was here before was removed: it had grown too long\n")
 
 
 def load() -> None:
@@ -256,11 +260,11 @@ def main(folder: Path, key: str, idle_s: float) -> int:
     if os.fork() != 0:  # whoever started this one need not wait for it to end
         os._exit(0)
     os.setsid()
-    os.ftruncate(lock, 0)
-    os.write(lock, json.dumps({"pid": os.getpid(), "since": time.time()}).encode())
+    since = time.time()
+    write_standing(lock, since=since, stays_s=idle_s, idle_since=time.monotonic(), sessions=())
     attach.dismiss_others(folder, key)
     load()
-    Keeper(folder=folder, key=key, idle_s=idle_s, listener=listener, lock=lock).serve()
+    Keeper(folder=folder, key=key, idle_s=idle_s, listener=listener, lock=lock, since=since).serve()
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.session.attach import find_keepers
+from pipeline.session.standing import find_keepers
 from tests.cli.harness import Answer, lines
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def test_an_engine_that_stays_is_shown_and_ended(cli: CliProject) -> None:
     after = json.loads(cli.run("engine", "status", "--json", environ=environ).stdout)["staying"]
 
     assert ran == Answer(stdout="", stderr="", code=0)
-    assert [set(keeper) for keeper in before] == [{"pid", "since"}]
+    assert [set(keeper) for keeper in before] == [{"pid", "since", "stays_s", "idle_s", "sessions"}]
+    assert (before[0]["stays_s"], before[0]["sessions"]) == (60, [])
+    assert 0 <= before[0]["idle_s"] < 60
     assert stopped == [before[0]["pid"]]
     assert after == []

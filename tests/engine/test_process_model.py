@@ -20,8 +20,9 @@ import pytest
 from pipeline.connect import SETTINGS_VARIABLE, Target, open_session
 from pipeline.engine.events import NoticeEvent
 from pipeline.engine.settings import EngineSettings, settings_to_json
-from pipeline.session import attach
-from pipeline.session.attach import find_keepers
+from pipeline.session import attach, keeper
+from pipeline.session.requests import REQUEST_LIMIT_S
+from pipeline.session.standing import find_keepers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +44,7 @@ def store(tmp_path: Path) -> Iterator[Path]:
 
 
 def keeper_pids(store: Path) -> list[int]:
-    return [keeper["pid"] for keeper in find_keepers(store)]
+    return [each["pid"] for each in find_keepers(store)]
 
 
 def wait_until(question: Callable[[], bool], within_s: float = 10) -> None:
@@ -174,7 +175,7 @@ def test_sessions_go_on_when_the_engine_that_stays_is_killed(store: Path, tmp_pa
 
     assert set(answer) == {"data"}
     assert first != second
-    assert codes[0] == 0
+    assert codes == [0, 0]
 
 
 @pytest.mark.anyio
@@ -185,8 +186,8 @@ async def test_a_session_that_is_killed_is_told_and_the_next_works(store: Path, 
     events: list[EngineEvent] = []
 
     async with open_session(EMBEDDED, settings, workdir=tmp_path, observer=events.append) as client:
-        [keeper] = keeper_pids(store)
-        [session] = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+        [staying] = keeper_pids(store)
+        [session] = Path(f"/proc/{staying}/task/{staying}/children").read_text().split()
         os.kill(int(session), signal.SIGKILL)
         with pytest.raises((dagger.ClientError, OSError)):
             await client.container().with_new_file("/a", "x").file("/a").contents()
@@ -195,7 +196,7 @@ async def test_a_session_that_is_killed_is_told_and_the_next_works(store: Path, 
 
     assert found == "x"
     assert events == [NoticeEvent(text="the engine did not end in order: signal 9")]
-    assert keeper_pids(store) == [keeper]
+    assert keeper_pids(store) == [staying]
 
 
 def test_another_version_takes_over_and_lets_running_sessions_end(store: Path, tmp_path: Path) -> None:
@@ -249,3 +250,134 @@ def test_in_ci_no_engine_stays(store: Path, tmp_path: Path) -> None:
     assert b"session_token" in done.stdout
     assert find_keepers(store) == []
     assert not (store / "warm").exists()
+
+
+def test_a_session_tells_how_it_ended_though_the_engine_that_stays_was_killed(
+    store: Path, tmp_path: Path
+) -> None:
+    """Its client waits for the session's own end, not for that of the keeper."""
+    with program(store, tmp_path) as one:
+        kill_keeper(store)
+        answer = one.ask("{ version }")
+        still_there = one.process.poll()
+        code = one.end()
+
+    assert set(answer) == {"data"}
+    assert still_there is None
+    assert code == 0
+
+
+def test_how_a_session_ended_is_not_known_when_nobody_is_left_to_tell(store: Path, tmp_path: Path) -> None:
+    """Neither a good end nor a signal is made up."""
+    attached = attached_session(store, tmp_path)
+    [session] = find_keepers(store)[0]["sessions"]
+
+    kill_keeper(store)
+    os.kill(session["pid"], signal.SIGKILL)
+    code = attached.wait(10)
+
+    assert (code, attached.is_known) == (1, False)
+    close_streams(attached)
+
+
+def test_a_session_without_its_keeper_can_be_killed_by_its_client(store: Path, tmp_path: Path) -> None:
+    attached = attached_session(store, tmp_path)
+
+    kill_keeper(store)
+    attached.send_signal(signal.SIGKILL)
+    code = attached.wait(10)
+
+    assert (code, attached.is_known) == (1, False)
+    close_streams(attached)
+
+
+def test_clients_that_stall_hold_nobody_up(store: Path, tmp_path: Path) -> None:
+    """Ten of them have said half of what they want; each is let go when its time is over."""
+    with program(store, tmp_path) as one:
+        one.end()
+    [path] = (store / "warm").glob("*.sock")
+    stalled = []
+    for _ in range(10):
+        with attach._short(path.parent, path.stem) as name:
+            stalled.append(socket.socket(socket.AF_UNIX))
+            stalled[-1].connect(name)
+        stalled[-1].sendall(b"\0" * 6)
+
+    began = time.monotonic()
+    with program(store, tmp_path) as two:
+        answer = two.ask("{ version }")
+        two.end()
+    took_s = time.monotonic() - began
+    for each in stalled:
+        each.settimeout(3 * REQUEST_LIMIT_S)
+    ends = [each.recv(1) for each in stalled]
+
+    for each in stalled:
+        each.close()
+    assert set(answer) == {"data"}
+    assert took_s < REQUEST_LIMIT_S
+    assert ends == [b""] * 10
+
+
+def test_status_tells_of_sessions_and_for_how_long_there_was_none(store: Path, tmp_path: Path) -> None:
+    with program(store, tmp_path) as one:
+        [during] = find_keepers(store)
+        one.end()
+    wait_until(lambda: find_keepers(store)[0]["sessions"] == [])
+    [after] = find_keepers(store)
+
+    [session] = during["sessions"]
+    assert (during["idle_s"], during["stays_s"], session["workdir"]) == (None, 60, os.getcwd())
+    assert 0 <= session["for_s"] < 60
+    assert 0 <= after["idle_s"] < 60
+
+
+def test_no_cgroup_is_left_by_a_session_that_ends_in_order(store: Path, tmp_path: Path) -> None:
+    """The process is forked, so that what Python does at an exit is the engine's own to do."""
+    with program(store, tmp_path) as one:
+        [session] = find_keepers(store)[0]["sessions"]
+        pattern = f"**/pipeline-{session['pid']}-*"
+        one.ask(f'{{ host {{ directory(path: "{tmp_path}") {{ entries }} }} }}')
+        one.end()
+
+    assert list(Path("/sys/fs/cgroup").glob(pattern)) == []
+
+
+def test_the_log_of_an_engine_that_stays_begins_anew_when_it_is_too_long(tmp_path: Path) -> None:
+    with (tmp_path / "engine.log").open("ab") as log:
+        log.write(b"x" * attach.LOG_BYTES)
+        log.flush()
+        keeper.bound_log(log.fileno())
+        whole = (tmp_path / "engine.log").stat().st_size
+        log.write(b"x")
+        log.flush()
+
+        keeper.bound_log(log.fileno())
+
+    assert whole == attach.LOG_BYTES
+    words = "what was here before was removed: it had grown too long\n"
+    assert (tmp_path / "engine.log").read_text() == words
+
+
+def kill_keeper(store: Path) -> None:
+    [keeper_pid] = keeper_pids(store)
+    os.kill(keeper_pid, signal.SIGKILL)
+
+
+def attached_session(store: Path, workdir: Path) -> attach.Attached:
+    """A session of the engine that stays, which is ready."""
+    settings = settings_to_json(EngineSettings(store=str(store), offline=True))
+    argv = ["session", "--workdir", str(workdir)]
+    environ = {**os.environ, SETTINGS_VARIABLE: settings}
+    read_end, write_end = os.pipe()
+    attached = attach.open_attached(argv, store=store, idle_s=60, environ=environ, events=write_end)
+    os.close(read_end)
+    os.close(write_end)
+    assert attached is not None
+    assert b"session_token" in attached.stdout.readline()
+    return attached
+
+
+def close_streams(attached: attach.Attached) -> None:
+    for stream in (attached.stdin, attached.stdout, attached.stderr):
+        stream.close()

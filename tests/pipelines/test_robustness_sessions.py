@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from pipeline.session.attach import find_keepers
+from pipeline.session.standing import find_keepers
 from tests.pipelines.robust import LIMIT_S, problems_of_store
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def tell(**what):
 
 
 def work_of(client, name, step):
-    """A chain of one to three commands, each of which leaves ten files with a word of its own, and the last its word."""
+    """One to three commands in a row; each leaves ten files with a word of its own."""
     container = client.container().with_rootfs(client.host().directory(rootfs))
     container = container.with_env_variable("NAME", name)
     if step % 4 == 3:
