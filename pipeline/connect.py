@@ -1,57 +1,35 @@
 """Opens the Dagger SDK on the embedded engine, or on a real Dagger engine.
 
-Embedded: starts an engine process of our own, which ends when this process does, however that ends.
+Embedded: begins a session of an engine of our own (`session.started`), which ends when this process does.
 Leaves what is done with the client to the stages.
 """
 
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
-import json
 import os
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pipeline.engine.events import ExecEvent, ImageEvent, NoticeEvent
-from pipeline.engine.settings import IDLE_S, EngineSettings, NetworkSettings, settings_to_json
-from pipeline.engine.threads import in_thread, settled
-from pipeline.errors import EngineError, UsageError
-from pipeline.session.attach import Attached, open_attached
+from pipeline.engine.events import NoticeEvent
+from pipeline.engine.settings import IDLE_S, EngineSettings, NetworkSettings
+from pipeline.errors import UsageError
+from pipeline.session.started import SESSION_PORT, SESSION_TOKEN, EngineNotStarted, engine_process
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
     import dagger
 
     from pipeline.config import Config
     from pipeline.config.lock import Lock
-    from pipeline.engine.events import EngineEvent, Observer
+    from pipeline.engine.events import Observer
 
-START_LIMIT_S = 60.0
 ANSWER_LIMIT_S = 10.0  # until a Dagger engine takes a connection
-STOP_LIMIT_S = 10.0
-WORDS_KEPT = 200
-"""How many lines of what the engine says on stderr are remembered."""
-_READ_BYTES = 1 << 16
 TOLD_OF = ("HTTP_PROXY", "HTTPS_PROXY", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")
-SETTINGS_VARIABLE = "PIPELINE_ENGINE_SETTINGS"
-SESSION_PORT = "DAGGER_SESSION_PORT"
-SESSION_TOKEN = "DAGGER_SESSION_TOKEN"  # noqa: S105 - a variable's name
-
-
-class EngineNotStarted(EngineError):
-    """No engine answers; the message has its own last words."""
-
-    def __init__(self, what: str, *, hint: str | None = None) -> None:
-        super().__init__(f"cannot start the engine: {what}")
-        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +138,7 @@ async def open_session(
     async with contextlib.AsyncExitStack() as stack:
         if target.kind == "embedded":
             # The engine starts while the SDK is imported: each takes some tenths of a second.
-            engine = await stack.enter_async_context(_engine_process(settings, workdir, observer))
+            engine = await stack.enter_async_context(engine_process(settings, workdir, observer))
             import dagger
 
             environ: Mapping[str, str | None] = await engine.ready()
@@ -247,181 +225,3 @@ def _set_variables(values: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-
-
-class _EngineProcess:
-    """An engine of our own: its process, and its last words."""
-
-    def __init__(self, process: subprocess.Popen[bytes] | Attached) -> None:
-        self.process = process
-        self.words: collections.deque[str] = collections.deque(maxlen=WORDS_KEPT)
-        self.is_ending = False  # it was asked to
-        self.was_killed = False  # by us
-        self.was_ready = False  # until then it ends before the session, which `ready` says
-
-    async def ready(self) -> dict[str, str]:
-        """Wait for the port and return the variables the SDK finds it by.
-
-        Raises:
-            EngineNotStarted: It ended, says something else, or nothing within `START_LIMIT_S`.
-        """
-        assert self.process.stdout is not None  # noqa: S101 - made with a pipe below
-        try:
-            async with asyncio.timeout(START_LIMIT_S):
-                line = await asyncio.to_thread(self.process.stdout.readline)
-        except TimeoutError:
-            raise EngineNotStarted(f"no answer within {START_LIMIT_S:.0f} s") from None
-        if not line:
-            await asyncio.to_thread(self.process.wait)
-            await asyncio.sleep(0)  # what it said last is read by now or never
-            what, hint = self._last_words()
-            raise EngineNotStarted(what, hint=hint)
-        try:
-            told = json.loads(line)
-            environ = {SESSION_PORT: str(told["port"]), SESSION_TOKEN: str(told["session_token"])}
-        except (ValueError, TypeError, KeyError) as error:
-            said = line.decode("utf-8", "replace").strip()[:200]
-            raise EngineNotStarted(f"it said `{said}` in place of its port") from error
-        self.was_ready = True
-        return environ
-
-    def find_notice(self) -> NoticeEvent | None:
-        """Return what people should know of how it ended: by itself in the middle, or not well."""
-        code = self.process.poll()
-        if code is None or not self.was_ready or self.was_killed or (self.is_ending and code == 0):
-            return None
-        what, hint = self._last_words()
-        advice = f" (hint: {hint})" if hint else ""
-        return NoticeEvent(text=f"the engine did not end in order: {what}{advice}")
-
-    def _last_words(self) -> tuple[str, str | None]:
-        said = [word for word in self.words if word.strip()]
-        hint = said[-1].removeprefix("hint: ") if said and said[-1].startswith("hint: ") else None
-        lines = [word for word in said if not word.startswith("hint: ")]
-        code = self.process.returncode
-        ending = f"exit code {code}" if code is None or code >= 0 else f"signal {-code}"
-        return (lines[-1].removeprefix("pipeline-engine: ") if lines else ending), hint
-
-
-@contextlib.asynccontextmanager
-async def _engine_process(
-    settings: EngineSettings, workdir: Path, observer: Observer
-) -> AsyncIterator[_EngineProcess]:
-    read_end, write_end = os.pipe()
-    try:
-        process = await in_thread(lambda: _begin(settings, workdir, write_end))
-    except OSError as error:
-        os.close(read_end)
-        raise EngineNotStarted(str(error)) from error
-    finally:
-        os.close(write_end)
-    engine = _EngineProcess(process)
-    readers = [
-        asyncio.ensure_future(_read_events(read_end, engine, observer)),
-        asyncio.ensure_future(_read_lines(_descriptor(process.stderr), engine.words.append)),
-    ]
-    try:
-        yield engine
-    finally:
-        engine.is_ending = True
-        await _end(engine)
-        # Both pipes end with the engine: what it told is told on before the session is left.
-        await settled(*readers, within_s=STOP_LIMIT_S)
-        for reader in readers:
-            reader.cancel()
-        await settled(*readers)
-    for reader in readers:
-        if not reader.cancelled():
-            reader.result()
-
-
-def _begin(settings: EngineSettings, workdir: Path, events: int) -> subprocess.Popen[bytes] | Attached:
-    """Begin a session of the engine that stays; of one of our own where none may stay, or none can be had."""
-    argv = ["session", "--workdir", os.path.abspath(workdir)]
-    environ = {**os.environ, SETTINGS_VARIABLE: settings_to_json(settings)}
-    if settings.idle_s > 0:
-        store = settings.store_path()
-        attached = open_attached(argv, store=store, idle_s=settings.idle_s, environ=environ, events=events)
-        if attached is not None:
-            return attached
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline.session", *argv, "--events", str(events)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=(events,),
-        start_new_session=True,  # Ctrl-C is for the scheduler, which then ends the session in order
-        env=environ,
-    )
-
-
-async def _read_events(descriptor: int, engine: _EngineProcess, observer: Observer) -> None:
-    """Hand on every event; the pipe ends with the engine, and then it is told if that was too early."""
-    await _read_lines(descriptor, lambda line: _tell(line, observer))
-    await asyncio.to_thread(engine.process.wait)
-    if notice := engine.find_notice():
-        observer(notice)
-
-
-def _descriptor(stream: Any) -> int:
-    return os.dup(stream.fileno())
-
-
-async def _end(engine: _EngineProcess) -> None:
-    """Close the engine's stdin, which ends the session; kill it when it does not end in time."""
-    process = engine.process
-    if process.stdin is not None:
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-
-    def wait() -> None:
-        try:
-            process.wait(STOP_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            engine.was_killed = True
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
-
-    await in_thread(wait)
-
-
-async def _read_lines(descriptor: int, each: Callable[[str], None]) -> None:
-    """Hand on every line of a pipe until its end, however long the lines are."""
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    stream = os.fdopen(descriptor, "rb", buffering=0)
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), stream)
-    parts: list[bytes] = []  # of a line whose end has not come
-    try:
-        while data := await reader.read(_READ_BYTES):
-            *whole, rest = data.split(b"\n")
-            for line in whole:
-                each(b"".join([*parts, line]).decode("utf-8", "replace"))
-                parts.clear()
-            if rest:
-                parts.append(rest)
-        if parts:
-            each(b"".join(parts).decode("utf-8", "replace"))
-    finally:
-        transport.close()
-
-
-_KINDS: Mapping[str, type[EngineEvent]] = {
-    "ExecEvent": ExecEvent,
-    "ImageEvent": ImageEvent,
-    "NoticeEvent": NoticeEvent,
-}
-
-
-def _tell(line: str, observer: Observer) -> None:
-    try:
-        table = json.loads(line)
-    except ValueError:
-        return  # the engine was killed while it wrote the line
-    kind = _KINDS[table.pop("event")]
-    if "argv" in table:
-        table["argv"] = tuple(table["argv"])
-    observer(kind(**table))

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from pipeline.connect import SETTINGS_VARIABLE, Target, open_session
+from pipeline.connect import Target, open_session
 from pipeline.engine.events import NoticeEvent
 from pipeline.engine.settings import EngineSettings, settings_to_json
 from pipeline.session import attach, keeper
 from pipeline.session.requests import REQUEST_LIMIT_S
 from pipeline.session.standing import find_keepers
+from pipeline.session.started import SETTINGS_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline import connect
-from pipeline.connect import EngineNotStarted, Target, dagger_environment, open_session, parse_target
+from pipeline.connect import Target, dagger_environment, open_session, parse_target
 from pipeline.engine.events import ExecEvent, ImageEvent, NoticeEvent
 from pipeline.engine.settings import EngineSettings
 from pipeline.errors import UsageError
+from pipeline.session.started import EngineNotStarted, EngineProcess, engine_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -72,15 +72,13 @@ def until_closed():
 @asynccontextmanager
 async def played(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, events: list[EngineEvent]
-) -> AsyncIterator[connect._EngineProcess]:
+) -> AsyncIterator[EngineProcess]:
     """Run an engine process whose program is `script`."""
     program = tmp_path / "engine"
     program.write_text(PLAYED.format(python=sys.executable, script=script))
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    process = connect._engine_process(EngineSettings(), tmp_path, events.append)
-    monkeypatch.setattr(connect, "STOP_LIMIT_S", 1.0)
-    async with process as engine:
+    async with engine_process(EngineSettings(), tmp_path, events.append, stop_limit_s=1.0) as engine:
         yield engine
 
 
@@ -151,11 +149,10 @@ async def test_an_engine_that_says_nothing_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And killed, for it does not end when it is asked to."""
-    monkeypatch.setattr(connect, "START_LIMIT_S", 0.5)
 
     with pytest.raises(EngineNotStarted, match="no answer within"):
         async with played(tmp_path, monkeypatch, "time.sleep(600)", []) as engine:
-            await engine.ready()
+            await engine.ready(limit_s=0.5)
 
     assert engine.process.returncode == -signal.SIGKILL
 
@@ -212,7 +209,7 @@ async def test_an_engine_that_is_stuck_is_killed(tmp_path: Path, monkeypatch: py
             await engine.ready()
             await asyncio.sleep(600)
 
-    engines: list[connect._EngineProcess] = []
+    engines: list[EngineProcess] = []
     task = asyncio.ensure_future(session())
     async with asyncio.timeout(10):
         while not engines:

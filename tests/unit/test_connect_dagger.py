@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.connect import EngineNotStarted, Target, dagger_environment, open_session
+from pipeline.connect import Target, dagger_environment, open_session
 from pipeline.engine.events import EngineEvent, NoticeEvent
 from pipeline.engine.settings import EngineSettings, NetworkSettings
+from pipeline.session.started import EngineNotStarted
 
 if TYPE_CHECKING:
     from pathlib import Path
