@@ -24,7 +24,7 @@ TAIL_LINES: Final = 30
 
 @dataclass(kw_only=True)
 class Live:
-    """A stage that is being run."""
+    """A stage that is being run; its times are of the monotonic clock, which nobody sets."""
 
     began: float
     why: str
@@ -55,14 +55,14 @@ class Ledger:
 
     def begin(self, name: str, why: str) -> Live:
         """Note that a stage is being worked on."""
-        self.live[name] = Live(began=time.time(), why=why)
+        self.live[name] = Live(began=time.monotonic(), why=why)
         return self.live[name]
 
     def emit(self, event: Event) -> None:
         """Give an event, scrubbed, to the run folder and then to every observer."""
         event = self.scrubber.value(event)
         if isinstance(event, (StageOutput, StageStep)) and (live := self.live.get(event.stage)) is not None:
-            live.last_output = time.time()
+            live.last_output = time.monotonic()
             live.warned_s = 0.0
             if isinstance(event, StageOutput):
                 live.tail.extend(line for line in event.text.splitlines() if line.strip())
@@ -83,13 +83,12 @@ class Ledger:
     def ending(self, name: str, outcome: Outcome, why: str, **more: Any) -> StageFinished:
         """The event of a stage that ends now, noted."""
         live = self.live.get(name)
-        now = time.time()
         ended = StageFinished(
-            at=now,
+            at=time.time(),
             stage=name,
             outcome=outcome,
             why=why,
-            duration_s=now - live.began if live else 0.0,
+            duration_s=time.monotonic() - live.began if live else 0.0,
             attempts=live.attempts if live else 0,
             **more,
         )
@@ -112,7 +111,7 @@ class Ledger:
 
     def doing(self) -> str:
         """What was going on, for people."""
-        now = time.time()
+        now = time.monotonic()
         parts = [f"`{name}` ran ({now - live.began:.0f} s)" for name, live in self.live.items()]
         return ", ".join(parts) or "no stage ran"
 
@@ -121,13 +120,13 @@ class Ledger:
         live = self.live.get(name)
         if live is None or not live.tail:
             return "it gave no output"
-        return f"its last output, {time.time() - live.last_output:.0f} s before, was `{live.tail[-1]}`"
+        return f"its last output, {time.monotonic() - live.last_output:.0f} s before, was `{live.tail[-1]}`"
 
     def warn_quiet(self, quiet_s: float) -> None:
         """Tell of each stage that has been quiet for `quiet_s`, and again each time that doubled."""
-        now = time.time()
+        now = time.monotonic()
         for name, live in list(self.live.items()):
             quiet = now - max(live.last_output, live.began)
             if quiet >= max(quiet_s, 2 * live.warned_s):
                 live.warned_s = quiet
-                self.emit(StageQuiet(at=now, stage=name, quiet_s=quiet))
+                self.emit(StageQuiet(at=time.time(), stage=name, quiet_s=quiet))

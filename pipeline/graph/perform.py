@@ -338,7 +338,7 @@ class Performer:
             parts=parts,
             result=plain,
             kept=kept,
-            duration_s=time.time() - live.began,
+            duration_s=time.monotonic() - live.began,
             run_id=self.folder.run_id,
             at=time.time(),
         )

@@ -99,7 +99,8 @@ class _Run:
         self.plan = plan
         self.settings = settings
         self.describe = describe
-        self.began = time.time()
+        self.began = time.monotonic()
+        self.began_at = time.time()
         self.slots = settings.slots or usable_cpus()
         self.ledger = Ledger(settings.folder, observers, self.break_off)
         self.lookup = Lookup(plan, files, settings.world(), settings.cache, read=settings.cache_read)
@@ -173,7 +174,7 @@ class _Run:
         settings = self.settings
         self.ledger.emit(
             RunStarted(
-                at=self.began,
+                at=self.began_at,
                 run_id=self.settings.folder.run_id,
                 command=settings.command,
                 project=settings.root.name,
@@ -190,9 +191,8 @@ class _Run:
     def finish(self) -> RunFinished:
         """Tell the end."""
         outcome, code, message = self.verdict()
-        now = time.time()
         event = RunFinished(
-            at=now, outcome=outcome, exit_code=code, duration_s=now - self.began, message=message
+            at=time.time(), outcome=outcome, exit_code=code, duration_s=self.took_s(), message=message
         )
         self.ledger.emit(event)
         return event
@@ -219,6 +219,10 @@ class _Run:
             message=event.message,
             problems=tuple(ledger.problems),
         )
+
+    def took_s(self) -> float:
+        """How long the run has taken so far, whatever somebody did to the clock."""
+        return time.monotonic() - self.began
 
     def verdict(self) -> tuple[Outcome, int, str]:
         """The run's outcome, exit code and message."""
@@ -254,7 +258,7 @@ class _Run:
         settings = self.settings
         pause = max(0.01, min(5.0, settings.quiet_s / 4))
         while True:
-            left = math.inf if settings.timeout_s is None else self.began + settings.timeout_s - time.time()
+            left = math.inf if settings.timeout_s is None else settings.timeout_s - self.took_s()
             if left <= 0:
                 text = f"the run's limit of {settings.timeout_s:g} s was over while {self.ledger.doing()}"
                 self.halt(_Stop(outcome=Outcome.TIMEOUT, exit_code=EXIT_DEADLINE, message=text))
@@ -267,14 +271,15 @@ class _Run:
 
         Called from any thread.
         """
-        now = time.time()
         if code == EXIT_DEADLINE:
             reason = f"{reason}; {self.ledger.doing()}"
         outcome = Outcome.TIMEOUT if code == EXIT_DEADLINE else Outcome.CANCELLATION
         for name in list(self.ledger.live):
             self.settings.folder.write(self.ledger.ending(name, outcome, reason))
         self.settings.folder.write(
-            RunFinished(at=now, outcome=outcome, exit_code=code, duration_s=now - self.began, message=reason)
+            RunFinished(
+                at=time.time(), outcome=outcome, exit_code=code, duration_s=self.took_s(), message=reason
+            )
         )
         return reason
 

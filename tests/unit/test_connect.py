@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -222,6 +223,7 @@ async def test_an_engine_that_is_stuck_is_killed(tmp_path: Path, monkeypatch: py
 
     assert task.cancelled()
     assert engines[0].process.returncode == -signal.SIGKILL
+    assert isinstance(engines[0].process, subprocess.Popen)
     assert not Path(f"/proc/{engines[0].process.pid}").exists()
     assert time.monotonic() - began < 8
 
