@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import os
-import tarfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final
 
+from pipeline.engine.mounts import is_user_namespace
 from pipeline.engine.rootpath import EditFailed, is_directory, make_directories, remove, resolve
+from pipeline.engine.tarstream import TarRefused, TarStream, size_limit
 from pipeline.engine.treehash import OVERLAY_PREFIXES
 
 if TYPE_CHECKING:
+    import tarfile
     from collections.abc import Iterator
 
+    from pipeline.engine.tarstream import Source
+
 _XATTR_KEY: Final = "SCHILY.xattr."
-_COPY_BYTES: Final = 1 << 20
 
 
 def is_archive(path: str) -> bool:
     """Say whether a file is a tar archive, compressed or not."""
     try:
         with _reading(path) as archive:
-            archive.next()
-    except _Damaged:
+            next(archive.entries(), None)
+    except TarRefused:
         return False
     return True
 
@@ -31,7 +33,8 @@ def is_archive(path: str) -> bool:
 def unpack(archive_path: str, root: str, path: str, *, owner: tuple[int, int] | None = None) -> None:
     """Unpack into directory `path` of the tree at `root`; entries replace what is in their way.
 
-    Owners are the archive's unless `owner` is given.
+    Owners are the archive's unless `owner` is given. In a user namespace, where the kernel lets nobody
+    make them, devices are left out.
 
     Raises:
         EditFailed: It is no tar archive, is damaged, or an entry would leave `path`.
@@ -42,9 +45,9 @@ def unpack(archive_path: str, root: str, path: str, *, owner: tuple[int, int] | 
     unpacker = _Unpacker(root, target[len(root) :], owner)
     try:
         with _reading(archive_path) as archive:
-            for member in archive:
+            for member in archive.entries():
                 unpacker.member(archive, member)
-    except _Damaged as error:
+    except (TarRefused, ValueError, OverflowError) as error:
         name = os.path.basename(archive_path)
         raise EditFailed("unpack", name, f"not a good tar archive: {error}") from error
     unpacker.finish()
@@ -57,8 +60,9 @@ class _Unpacker:
         self._owner = owner
         self._directories: list[tuple[str, float]] = []
         self._places: dict[str, str] = {}
+        self._left_out: set[str] = set()  # devices that the kernel forbids us
 
-    def member(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    def member(self, archive: TarStream, member: tarfile.TarInfo) -> None:
         name = _inner(member.name)
         if not name:
             return
@@ -69,18 +73,31 @@ class _Unpacker:
                 os.mkdir(target, 0o700)
             self._directories.append((target, member.mtime))
         elif member.islnk():
-            first = self._place(_inner(member.linkname))
-            if first != target:
-                remove(target)
-                os.link(first, target, follow_symlinks=False)
+            self._link(self._place(_inner(member.linkname)), target)
+            return
+        elif (member.ischr() or member.isblk()) and is_user_namespace():
+            remove(target)
+            self._left_out.add(target)
             return
         else:
             remove(target)
             self._new(archive, member, target)
         self._attributes(member, target)
 
+    def _link(self, first: str, target: str) -> None:
+        if first == target:
+            return
+        remove(target)
+        if first in self._left_out and not os.path.lexists(first):
+            self._left_out.add(target)
+        else:
+            os.link(first, target, follow_symlinks=False)
+
     def finish(self) -> None:
         for target, mtime in reversed(self._directories):
+            # A later entry may have put a link in its place, or above it, which could lead anywhere.
+            if resolve(self._root, target[len(self._root) :]) != target or not is_directory(target):
+                continue
             os.utime(target, (mtime, mtime), follow_symlinks=False)
 
     def _place(self, name: str) -> str:
@@ -93,7 +110,7 @@ class _Unpacker:
             self._places[above] = real
         return resolve(self._root, f"{real[len(self._root) :]}/{last}", follow_last=False)
 
-    def _new(self, archive: tarfile.TarFile, member: tarfile.TarInfo, target: str) -> None:
+    def _new(self, archive: TarStream, member: tarfile.TarInfo, target: str) -> None:
         self._places.clear()  # a link may take the place of a directory that was resolved before
         if member.issym():
             os.symlink(member.linkname, target)
@@ -102,13 +119,11 @@ class _Unpacker:
         elif member.ischr() or member.isblk():
             kind = 0o020000 if member.ischr() else 0o060000
             os.mknod(target, kind | 0o600, os.makedev(member.devmajor, member.devminor))
-        else:
-            content = archive.extractfile(member)
-            if content is None:
-                raise EditFailed("unpack", member.name, "an entry of an unknown kind")
+        elif member.isreg():
             with open(target, "xb") as stream:
-                while data := content.read(_COPY_BYTES):
-                    stream.write(data)
+                archive.copy(member, stream)
+        else:
+            raise EditFailed("unpack", member.name, "an entry of an unknown kind")
 
     def _attributes(self, member: tarfile.TarInfo, target: str) -> None:
         os.lchown(target, *(self._owner or (member.uid, member.gid)))
@@ -133,43 +148,33 @@ def _inner(name: str) -> str:
     return "/".join(parts)
 
 
-class _Damaged(Exception):
-    """An archive, or the compressed stream around it, cannot be read."""
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-class _Plain(io.BufferedIOBase):
+class _Plain:
     """The archive without its compression; every way a stream can be damaged is one error."""
 
-    def __init__(self, stream: _Readable, errors: tuple[type[Exception], ...]) -> None:
-        super().__init__()
+    def __init__(self, stream: Source, errors: tuple[type[Exception], ...]) -> None:
         self._stream = stream
         self._errors = errors
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def read(self, size: int, /) -> bytes:
         try:
-            return self._stream.read(-1 if size is None else size)
+            return self._stream.read(size)
         except self._errors as error:
-            raise _Damaged(str(error)) from error
+            raise OSError(str(error)) from error
 
 
 @contextmanager
-def _reading(path: str) -> Iterator[tarfile.TarFile]:
+def _reading(path: str) -> Iterator[TarStream]:
     with open(path, "rb") as raw:
         magic = raw.read(6)
         raw.seek(0)
         plain = _Plain(*_decompressed(raw, magic))
-        try:
-            with tarfile.open(fileobj=plain, mode="r|") as archive:
-                yield archive
-        except (tarfile.TarError, EOFError, ValueError) as error:
-            raise _Damaged(str(error)) from error
+        archive = TarStream(plain, limit_bytes=size_limit(os.path.getsize(path)))
+        if not archive.fill():
+            raise TarRefused("it is empty")
+        yield archive
 
 
-def _decompressed(raw: BinaryIO, magic: bytes) -> tuple[_Readable, tuple[type[Exception], ...]]:
+def _decompressed(raw: BinaryIO, magic: bytes) -> tuple[Source, tuple[type[Exception], ...]]:
     """Return the plain stream and the errors its decoder raises; decoders are loaded when needed."""
     if magic.startswith(b"\x1f\x8b"):
         import gzip

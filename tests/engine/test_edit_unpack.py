@@ -8,6 +8,8 @@ import io
 import lzma
 import os
 import stat
+import subprocess
+import sys
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -172,6 +174,45 @@ def test_links_in_the_archive_lead_no_further_than_the_root(tmp_path: Path) -> N
     assert (root / "out/one").read_text() == "1"
     assert (root / os.fspath(tmp_path / "out/two").lstrip("/")).read_text() == "2"
     assert ((root / "top").read_text(), (root / "out/five").read_text()) == ("3", "5")
+
+
+def test_times_are_not_set_behind_links_that_replaced_a_directory(tmp_path: Path) -> None:
+    """The directory of the host that the link names keeps its time."""
+    outside = tmp_path / "outside"
+    (outside / "dir").mkdir(parents=True)
+    before = (outside / "dir").stat().st_mtime_ns
+
+    _unpack(
+        tmp_path,
+        _archive(
+            _member("swap", tarfile.DIRTYPE, mode=0o755),
+            _member("swap/dir", tarfile.DIRTYPE, mode=0o755),
+            _member("swap", tarfile.SYMTYPE, linkname=os.fspath(outside)),
+        ),
+    )
+
+    assert (outside / "dir").stat().st_mtime_ns == before
+
+
+_IN_A_USER_NAMESPACE = """
+import os, sys
+from pipeline.engine.unpack import unpack
+unpack(sys.argv[1], sys.argv[2], "/")
+print(sorted(os.listdir(sys.argv[2])))
+"""
+
+
+def test_devices_are_left_out_in_a_user_namespace(tmp_path: Path) -> None:
+    """The kernel lets nobody make them there; links to them are left out too."""
+    archive, root = tmp_path / "archive", tmp_path / "root"
+    root.mkdir()
+    null = _member("null", tarfile.CHRTYPE, devmajor=1, devminor=3)
+    archive.write_bytes(_archive(null, _member("link", tarfile.LNKTYPE, linkname="null"), _member("file")))
+    argv = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", _IN_A_USER_NAMESPACE]
+
+    done = subprocess.run([*argv, archive, root], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "['file']\n"), done.stderr
 
 
 NOISE = _archive(_member("a", content=os.urandom(60_000)))

@@ -9,17 +9,16 @@ can reach a file of the host.
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import shutil
 import stat
 import tarfile
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
-from pipeline.digest import Digest
-from pipeline.engine.oci.compress import BLOCK_BYTES, open_layer
+from pipeline.engine.mounts import is_user_namespace
+from pipeline.engine.oci.compress import open_layer
 from pipeline.engine.oci.errors import LayerRejected
 from pipeline.engine.oci.merged import (
     WHITEOUT_DEVICE,
@@ -33,14 +32,14 @@ from pipeline.engine.oci.merged import (
     read_xattrs,
 )
 from pipeline.engine.oci.pack import OPAQUE_MARKER, WHITEOUT
+from pipeline.engine.oci.stream import METADATA_LIMIT_BYTES, DamagedStream, LayerReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_METADATA_LIMIT_BYTES: Final = (
-    1 << 20
-)  # of one extended header; the kernel allows names and attributes of 64 KiB
+    from pipeline.digest import Digest
+
 _LINK_LIMIT: Final = 40  # as the kernel's
 _AUFS_PREFIX: Final = b".wh..wh."
 _XATTR_RECORD: Final = "SCHILY.xattr."
@@ -54,91 +53,23 @@ def apply_layer(blob: Path, upper: Path, lowers: Sequence[Path]) -> Digest:
 
     The caller compares the digest with the one expected, and throws `upper` away when they differ
     or when this raises. Owners, modes, times, extended attributes, devices and hard links (also
-    to files in `lowers`, which are copied up) are kept; removals become overlay whiteouts.
+    to files in `lowers`, which are copied up) are kept; removals become overlay whiteouts. In a user
+    namespace, where the kernel lets nobody make them, devices are left out.
 
     Raises:
         LayerRejected: The blob is damaged, or an entry climbs out or cannot be made.
         OSError: `upper` cannot be written (no space, no permission).
     """
     with open_layer(blob) as stream:
-        reader = _Reader(stream)
+        reader = LayerReader(stream)
         unpacker = _Unpacker(reader=reader, upper=os.fsencode(upper))
         unpacker.begin(tuple(os.fsencode(lower) for lower in lowers))
         try:
             if reader.fill():
                 unpacker.run()
             return reader.drain()
-        except _DamagedStream as error:
+        except DamagedStream as error:
             raise LayerRejected(error.what) from error
-
-
-class _DamagedStream(Exception):
-    """The compressed stream cannot be read further."""
-
-    def __init__(self, error: Exception) -> None:
-        self.what = f"its compressed stream is damaged ({error})"
-        super().__init__(self.what)
-
-
-class _Reader:
-    """The uncompressed stream for `tarfile`, which only ever goes forward in it; hashes all that passes."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._hash = hashlib.sha256()
-        self._buffer = b""
-        self._at = 0
-        self._position = 0
-        self.last_header = b""
-
-    def fill(self) -> bool:
-        """Make sure that there are bytes to be read; tell whether there are."""
-        if self._at < len(self._buffer):
-            return True
-        try:
-            self._buffer = self._stream.read(BLOCK_BYTES)
-        except OSError as error:
-            raise _DamagedStream(error) from error
-        self._at = 0
-        self._hash.update(self._buffer)
-        return bool(self._buffer)
-
-    def take(self, limit: int) -> bytes:
-        """Return between one and `limit` bytes; none at the end."""
-        if not self.fill():
-            return b""
-        data = self._buffer[self._at : self._at + limit]
-        self._at += len(data)
-        self._position += len(data)
-        return data
-
-    def read(self, size: int) -> bytes:
-        """Read for `tarfile`: headers only."""
-        if not 0 <= size <= _METADATA_LIMIT_BYTES:
-            raise LayerRejected(f"a header says that it is {size} bytes long")
-        data = self.take(size)
-        while len(data) < size and (more := self.take(size - len(data))):
-            data += more
-        if size == tarfile.BLOCKSIZE:
-            self.last_header = data
-        return data
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, position: int) -> int:
-        """Skip forward to `position`, or to the end when that comes first."""
-        if position < self._position:
-            raise LayerRejected("its headers lead backwards")
-        while self._position < position and self.take(position - self._position):
-            pass
-        return self._position
-
-    def drain(self) -> Digest:
-        """Read to the end and return the digest of everything."""
-        while self.take(BLOCK_BYTES):
-            pass
-        return Digest("sha256:" + self._hash.hexdigest())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -151,11 +82,12 @@ class _Directory:
 
 @dataclass(slots=True, kw_only=True)
 class _Unpacker:
-    reader: _Reader
+    reader: LayerReader
     upper: bytes
     trail: list[_Directory] = field(default_factory=list)  # the root alone
     entered: dict[bytes, _Directory] = field(default_factory=dict)  # by the parent's name in the layer
     crossed: set[bytes] = field(default_factory=set)  # symbolic links on the way there
+    left_out: set[bytes] = field(default_factory=set)  # devices that the kernel forbids us
     times: dict[bytes, int] = field(default_factory=dict)  # of directories, in ns; set when all is there
 
     def begin(self, lowers: tuple[bytes, ...]) -> None:
@@ -221,6 +153,10 @@ class _Unpacker:
             self._make_directory(directory, name)
         else:
             self._clear(path)
+            if _is_forbidden(info):
+                self.left_out.add(path)
+                self._hide(directory, name)  # what it would have replaced
+                return
             self._make_file(archive, info, path)
         if not info.islnk():
             self._attributes(info, path)
@@ -231,15 +167,12 @@ class _Unpacker:
         elif info.issym():
             os.symlink(os.fsencode(info.linkname), path)
         elif info.islnk():
-            os.link(self._link_target(os.fsencode(info.linkname)), path, follow_symlinks=False)
+            self._make_link(os.fsencode(info.linkname), path)
         elif info.isfifo():
             os.mkfifo(path, 0o600)
         elif info.ischr() or info.isblk():
-            numbers = (info.devmajor, info.devminor)
-            if not all(0 <= number < limit for number, limit in zip(numbers, _DEVICE_LIMITS, strict=True)):
-                raise LayerRejected("its device number is out of range")
             kind = stat.S_IFCHR if info.ischr() else stat.S_IFBLK
-            os.mknod(path, kind | 0o600, os.makedev(*numbers))
+            os.mknod(path, kind | 0o600, _device_of(info))
         else:
             raise LayerRejected(f"entries of type {info.type!r} are unknown")
 
@@ -250,7 +183,7 @@ class _Unpacker:
                 source = archive.extractfile(info)
                 if source is None:
                     raise LayerRejected("its sparse map cannot be read")
-                shutil.copyfileobj(source, out, _METADATA_LIMIT_BYTES // 4)
+                shutil.copyfileobj(source, out, METADATA_LIMIT_BYTES // 4)
                 return
             left = info.size
             self.reader.seek(info.offset_data)
@@ -274,6 +207,13 @@ class _Unpacker:
         if there is not None and directories_below(directory.lowers, name):
             make_opaque(path)  # something stood here and hid what is below; it must stay hidden
 
+    def _make_link(self, name: bytes, path: bytes) -> None:
+        target = self._link_target(name)
+        if target in self.left_out:
+            self.left_out.add(path)
+        else:
+            os.link(target, path, follow_symlinks=False)
+
     def _link_target(self, name: bytes) -> bytes:
         parts = _parts(name)
         if not parts:
@@ -282,6 +222,8 @@ class _Unpacker:
         directory = self._enter(parts)
         path = directory.path + b"/" + last
         there = find_entry(path)
+        if path in self.left_out:
+            return path
         if there is None:
             below = find_below(directory.lowers, last)
             if below is None:
@@ -417,6 +359,7 @@ class _Unpacker:
             os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
 
     def _clear(self, path: bytes) -> None:
+        self.left_out.discard(path)
         there = find_entry(path)
         if there is None:
             return
@@ -447,6 +390,21 @@ def _parts(name: bytes) -> list[bytes]:
         elif part not in (b"", b"."):
             found.append(part)
     return found
+
+
+def _device_of(info: tarfile.TarInfo) -> int:
+    numbers = (info.devmajor, info.devminor)
+    if not all(0 <= number < limit for number, limit in zip(numbers, _DEVICE_LIMITS, strict=True)):
+        raise LayerRejected("its device number is out of range")
+    return os.makedev(*numbers)
+
+
+def _is_forbidden(info: tarfile.TarInfo) -> bool:
+    """Tell whether an entry is a device that nobody may make in a user namespace, where none would open."""
+    if not (info.ischr() or info.isblk()):
+        return False
+    is_whiteout_device = info.ischr() and _device_of(info) == WHITEOUT_DEVICE
+    return not is_whiteout_device and is_user_namespace()
 
 
 def _copy_attributes(source: bytes, target: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import subprocess
+import sys
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,47 @@ def test_all_kinds_of_entries_are_kept(tmp_path: Path) -> None:
         "su": "-rwsr-xr-x 7:8 x",
     }
     assert os.stat(upper / "su").st_nlink == 2
+
+
+_IN_A_USER_NAMESPACE = """
+import sys
+from pathlib import Path
+from pipeline.engine.oci.layer import apply_layer
+from tests.engine.oci.samples import listing
+lower, upper = Path(sys.argv[2]), Path(sys.argv[3])
+apply_layer(Path(sys.argv[1]), upper, (lower,))
+print(listing(upper))
+"""
+
+
+def test_devices_are_left_out_in_a_user_namespace(tmp_path: Path) -> None:
+    """Links to them too; what they replace is hidden, and removals work as ever."""
+    blob, lower, upper = (tmp_path / name for name in ("blob", "lower", "upper"))
+    lower.mkdir()
+    upper.mkdir()
+    (lower / "disk").write_text("replaced")
+    (lower / "old").write_text("removed")
+    blob.write_bytes(
+        tar(
+            entry("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
+            hardlink("also-null", "null"),
+            entry("disk", type=tarfile.BLKTYPE, devmajor=8, devminor=1),
+            entry(".wh.old"),
+            entry("pipe", type=tarfile.FIFOTYPE),
+            entry("kept", b"x"),
+        )
+    )
+    argv = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", _IN_A_USER_NAMESPACE]
+
+    done = subprocess.run([*argv, blob, lower, upper], capture_output=True, text=True, check=False)
+
+    expected = {
+        "disk": "crw------- 0:0 0,0",
+        "kept": "-rw-r--r-- 0:0 x",
+        "old": "crw------- 0:0 0,0",
+        "pipe": "prw-r--r-- 0:0",
+    }
+    assert (done.returncode, done.stdout) == (0, f"{expected}\n"), done.stderr
 
 
 def test_times_and_attributes_are_kept_also_of_directories(tmp_path: Path) -> None:
