@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -49,6 +49,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=f"differs on purpose: {mark.args[0]}"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """Where a session is asked without the SDK."""
+
+    url: str
+    token: str
+
+
 @dataclass(kw_only=True)
 class EngineProcess:
     """One engine process with its session; `words` is the file of what it says on stderr."""
@@ -59,6 +67,10 @@ class EngineProcess:
     store: Path
     workdir: Path
     words: Path
+
+    @property
+    def wire(self) -> Wire:
+        return Wire(url=f"http://127.0.0.1:{self.port}/query", token=self.token)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -175,6 +187,14 @@ async def dag(shared: EngineProcess | None, kind: str, workdir: Path) -> AsyncIt
     """The SDK's client in the shared session."""
     async with connected(shared, kind, workdir) as client:
         yield client
+
+
+@pytest.fixture
+def wire(dag: dagger.Client) -> Wire:
+    """The shared session as it is spoken to, whichever engine it is of."""
+    client: Any = dag._ctx.conn.session.client
+    transport = client.transport
+    return Wire(url=str(transport.url), token=transport.kwargs["auth"][0])
 
 
 @dataclass(kw_only=True)

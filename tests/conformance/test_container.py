@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.conformance.conftest import EngineProcess
+    from tests.conformance.conftest import Wire
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
@@ -266,12 +266,12 @@ async def test_ports_that_an_image_exposes(dag: dagger.Client, registry: str, un
     assert await container.with_default_args(["/f"]).as_service().ports() == []
 
 
-async def test_without_a_health_check_there_is_none(embedded: EngineProcess) -> None:
+async def test_without_a_health_check_there_is_none(wire: Wire) -> None:
     """48. What is not set, or was taken away, is null."""
     check = "dockerHealthcheck { args }"
     taken = f'withDockerHealthcheck(args: ["a"]) {{ withoutDockerHealthcheck {{ {check} }} }}'
 
-    answer = await post(embedded, f"{{ container {{ {check} {taken} }} }}")
+    answer = await post(wire, f"{{ container {{ {check} {taken} }} }}")
 
     nothing = {"dockerHealthcheck": None}
     without = {"withDockerHealthcheck": {"withoutDockerHealthcheck": nothing}}
