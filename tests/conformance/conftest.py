@@ -268,7 +268,7 @@ int main(int argc, char **argv) {
     strncpy(a.sun_path, argv[1], sizeof a.sun_path - 1);
     if (connect(s, (struct sockaddr *)&a, sizeof a)) { perror("connect"); return 1; }
     dprintf(s, "%s\n", argv[2]);
-    for (ssize_t n; (n = read(s, b, sizeof b)) > 0;) write(1, b, n);
+    for (ssize_t n; (n = read(s, b, sizeof b)) > 0 && write(1, b, n) == n && b[n - 1] != '\n';);
     return 0;
 }
 """
@@ -276,7 +276,7 @@ int main(int argc, char **argv) {
 
 @pytest.fixture(scope="session")
 def socket_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A static program: `ask PATH LINE` sends a line to a socket and prints what comes back."""
+    """A static program: `ask PATH LINE` sends a line to a socket and prints the line that comes back."""
     if shutil.which("cc") is None:
         pytest.skip("there is no C compiler")
     folder = tmp_path_factory.mktemp("ask")
