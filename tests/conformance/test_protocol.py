@@ -7,7 +7,10 @@ import base64
 import json
 import os
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagger
@@ -16,8 +19,6 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conformance.conftest import Engines, Wire
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
@@ -214,41 +215,47 @@ async def test_the_port_is_told_soon(engines: Engines) -> None:
     assert took < 2.0
 
 
-async def test_the_sdk_starts_the_engine_as_its_cli(engines: Engines, tmp_path: Path) -> None:
-    """One variable gives an existing script the embedded engine."""
-    import subprocess
-    import sys
+SCRIPT = """
+import sys
+import anyio
+import dagger
+from dagger import dag
 
-    cli = tmp_path / "cli"
-    cli.write_text(f'#!/bin/sh\nexec {sys.executable} -m pipeline.session "$@"\n')
-    cli.chmod(0o755)
-    script = (
-        "import anyio, dagger\n"
-        "async def main():\n"
-        "    async with dagger.connection(dagger.Config(workdir='/')):\n"
-        "        print(await dagger.dag.host().directory('etc', include=['hostname']).entries())\n"
-        "anyio.run(main)\n"
-    )
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("DAGGER_")}
-    environ |= {"_EXPERIMENTAL_DAGGER_CLI_BIN": str(cli), "PIPELINE_STORE": str(tmp_path / "store")}
+async def main():
+    async with dagger.connection():
+        root = dag.host().directory(sys.argv[1])
+        done = dag.container().with_rootfs(root).with_exec(["/bin/echo", "from a script"])
+        await done.file("/etc/passwd").export("passwd")
+        print(await done.stdout(), end="")
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize("way", ["cli", "shell"])
+@pytest.mark.usefixtures("engines")
+async def test_a_script_for_dagger_runs_unchanged(way: str, rootfs: Path, tmp_path: Path) -> None:
+    """One variable, or a shell with a session, gives an existing script the embedded engine."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("DAGGER_")}
+    environ = {**clean, "PIPELINE_STORE": str(tmp_path / "store")}
+    argv = [sys.executable, str(script), str(rootfs)]
+    if way == "cli":
+        environ["_EXPERIMENTAL_DAGGER_CLI_BIN"] = str(Path(sys.executable).parent / "pipeline-engine")
+    else:
+        argv = [sys.executable, "-m", "pipeline", "engine", "shell", "--", *argv]
 
     done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", script],
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
+        subprocess.run, argv, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
     )
 
-    assert (done.returncode, done.stdout) == (0, "['hostname']\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "from a script\n"), done.stderr
+    assert (tmp_path / "passwd").read_text() == (rootfs / "etc/passwd").read_text()
 
 
 async def test_a_shell_has_the_session_in_its_environment(engines: Engines, tmp_path: Path) -> None:
     """A program in the shell finds the session in its environment; its exit code is the shell's."""
-    import subprocess
-    import sys
-
     query = json.dumps({"query": "{ version }"})
     script = (
         "import os, urllib.request, base64\n"
