@@ -24,6 +24,7 @@ from pipeline.engine.images import Images
 from pipeline.engine.mounts import enter_private_mount_namespace
 from pipeline.engine.partfiles import PartFiles
 from pipeline.engine.runtime.cgroups import Limits
+from pipeline.engine.runtime.errors import OutputTooLong
 from pipeline.engine.runtime.execute import execute
 from pipeline.engine.runtime.network import Network
 from pipeline.engine.runtime.runner import find_runner
@@ -227,9 +228,16 @@ class Engine:
         return await self.solver.exec(container.last_exec)
 
     async def output(self, container: Container, stream: str) -> str:
-        """Return `stdout`, `stderr` or `combined` of the last exec; bad UTF-8 becomes U+FFFD."""
+        """Return `stdout`, `stderr` or `combined` of the last exec; bad UTF-8 becomes U+FFFD.
+
+        Raises:
+            OutputTooLong: It has more bytes than one answer takes.
+        """
         result = await self.last_exec(container)
         digest: Digest = getattr(result, stream)
+        size_bytes = self.store.blobs.path(digest).stat().st_size
+        if size_bytes > read.CONTENTS_MAX_BYTES:
+            raise OutputTooLong(stream, size_bytes, read.CONTENTS_MAX_BYTES)
         data = await in_thread(lambda: self.store.blobs.read(digest))
         return data.decode("utf-8", "replace")
 

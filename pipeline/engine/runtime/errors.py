@@ -54,6 +54,17 @@ class OutputLost(EngineError):
         self.code = error.errno
 
 
+class OutputTooLong(EngineError):
+    """More was written to a stream than one answer may hold."""
+
+    hint = "redirect the stream to a file (`redirect_stdout`, `redirect_stderr`), and export that"
+
+    def __init__(self, stream: str, size_bytes: int, most_bytes: int) -> None:
+        super().__init__(f"cannot give `{stream}`: it has {size_bytes} bytes, and {most_bytes} are the most")
+        self.stream = stream
+        self.size_bytes = size_bytes
+
+
 class ServiceExited(EngineError):
     """A service ended while something used it."""
 
