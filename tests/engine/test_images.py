@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import socket
 from dataclasses import replace
@@ -253,3 +254,28 @@ async def test_a_lookup_ends_when_the_last_who_waits_for_it_has_gone(tmp_path: P
 
         await asyncio.wait_for(closed.wait(), 10)
         assert went_on
+
+
+async def test_a_lookup_that_is_given_up_in_the_tls_handshake_closes_its_connection(tmp_path: Path) -> None:
+    """A server that reads and never answers; no socket is left to the garbage collector."""
+    asked, closed = asyncio.Event(), asyncio.Event()
+
+    async def read_only(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        asked.set()
+        await reader.read()
+        closed.set()
+        writer.close()
+
+    server = await asyncio.start_server(read_only, "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}/app:1"
+    async with server, open_workbench(tmp_path / "store", offline=False) as bench:
+        lookup = asyncio.create_task(bench.engine.images.from_image(EMPTY, address))
+        await asyncio.wait_for(asked.wait(), 10)
+
+        lookup.cancel()
+        await asyncio.wait([lookup])
+
+        await asyncio.wait_for(closed.wait(), 10)
+    gc.collect()
+    assert lookup.cancelled()

@@ -224,11 +224,14 @@ class Transport:
         if local not in self._clients:
             import httpx
 
+            from pipeline.engine.handshakes import watch_handshakes
+
             self._clients[local] = httpx.AsyncClient(
                 verify=self._tls(),
                 trust_env=not local,
                 timeout=httpx.Timeout(**_TIMEOUTS_S),
                 headers={"User-Agent": "dagger-pipeline"},
+                event_hooks={"request": [watch_handshakes]},
             )
         return self._clients[local]
 

@@ -135,12 +135,15 @@ class HttpSources:
             return known
         import httpx
 
+        from pipeline.engine.handshakes import watch_handshakes
+
         headers = _headers(request, known)
         url, extensions = _directed(request, headers)
         timeout = httpx.Timeout(_SILENCE_LIMIT_S, connect=_CONNECT_LIMIT_S)
+        hooks = {"request": [watch_handshakes]}
         try:
             async with (
-                httpx.AsyncClient(follow_redirects=True, timeout=timeout) as client,
+                httpx.AsyncClient(follow_redirects=True, timeout=timeout, event_hooks=hooks) as client,
                 client.stream("GET", url, headers=headers, extensions=extensions) as response,
             ):
                 if response.status_code == 304 and known is not None:
