@@ -80,7 +80,7 @@ def parse_image(data: bytes) -> ParsedImage:
     """
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidImage(f"it is not JSON ({error})") from error
     try:
         return _parse_document(document)

@@ -49,7 +49,7 @@ def parse_document(data: bytes) -> dict[str, Any]:
     """
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidImage("its manifest is not JSON") from error
     if not isinstance(document, dict):
         raise InvalidImage("its manifest is no JSON object")

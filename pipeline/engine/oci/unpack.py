@@ -13,9 +13,8 @@ import logging
 import os
 import shutil
 import stat
-import tarfile
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from pipeline.engine.mounts import is_user_namespace
 from pipeline.engine.oci.compress import open_layer
@@ -32,9 +31,10 @@ from pipeline.engine.oci.merged import (
     read_xattrs,
 )
 from pipeline.engine.oci.pack import OPAQUE_MARKER, WHITEOUT
-from pipeline.engine.oci.stream import METADATA_LIMIT_BYTES, DamagedStream, LayerReader
+from pipeline.engine.tarstream import TarRefused, TarStream, size_limit
 
 if TYPE_CHECKING:
+    import tarfile
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -48,7 +48,7 @@ _DEVICE_LIMITS: Final = (1 << 12, 1 << 20)  # what Linux can hold of a major and
 _log = logging.getLogger(__name__)
 
 
-def apply_layer(blob: Path, upper: Path, lowers: Sequence[Path]) -> Digest:
+def apply_layer(blob: Path, upper: Path, lowers: Sequence[Path], *, limit_bytes: int | None = None) -> Digest:
     """Unpack a layer blob into `upper`, over `lowers` (top first); return its uncompressed digest.
 
     The caller compares the digest with the one expected, and throws `upper` away when they differ
@@ -56,20 +56,23 @@ def apply_layer(blob: Path, upper: Path, lowers: Sequence[Path]) -> Digest:
     to files in `lowers`, which are copied up) are kept; removals become overlay whiteouts. In a user
     namespace, where the kernel lets nobody make them, devices are left out.
 
+    A layer of more than `limit_bytes` is refused; None is what `tarstream.size_limit` allows.
+
     Raises:
         LayerRejected: The blob is damaged, or an entry climbs out or cannot be made.
         OSError: `upper` cannot be written (no space, no permission).
     """
+    if limit_bytes is None:
+        limit_bytes = size_limit(os.path.getsize(blob))
     with open_layer(blob) as stream:
-        reader = LayerReader(stream)
+        reader = TarStream(stream, limit_bytes=limit_bytes)
         unpacker = _Unpacker(reader=reader, upper=os.fsencode(upper))
         unpacker.begin(tuple(os.fsencode(lower) for lower in lowers))
         try:
-            if reader.fill():
-                unpacker.run()
+            unpacker.run()
             return reader.drain()
-        except DamagedStream as error:
-            raise LayerRejected(error.what) from error
+        except TarRefused as error:
+            raise LayerRejected(error.what, entry=error.entry) from error
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,7 +85,7 @@ class _Directory:
 
 @dataclass(slots=True, kw_only=True)
 class _Unpacker:
-    reader: LayerReader
+    reader: TarStream
     upper: bytes
     trail: list[_Directory] = field(default_factory=list)  # the root alone
     entered: dict[bytes, _Directory] = field(default_factory=dict)  # by the parent's name in the layer
@@ -99,42 +102,23 @@ class _Unpacker:
             os.chmod(self.upper, 0o755)  # noqa: S103 (what a root directory is)
 
     def run(self) -> None:
-        archive = self._open()
-        while (info := self._next(archive)) is not None:
-            archive.members = []  # type: ignore[attr-defined]  # else it would remember each entry
+        for info in self.reader.entries():
             try:
-                self._entry(archive, info)
+                self._entry(info)
             except LayerRejected as error:
                 raise LayerRejected(error.what, entry=error.entry or info.name) from error
             except OSError as error:
                 if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}:
                     raise
                 raise LayerRejected(os.strerror(error.errno or 0).lower(), entry=info.name) from error
-        last = self.reader.last_header
-        if last.strip(b"\0") or len(last) not in (0, tarfile.BLOCKSIZE):
-            raise LayerRejected("its tar stream is damaged or cut off")
+            except (ValueError, OverflowError) as error:  # a time, an owner or a name that no system has
+                raise LayerRejected(f"it cannot be made ({error})", entry=info.name) from error
         for path, time_ns in self.times.items():
             os.utime(path, ns=(time_ns, time_ns), follow_symlinks=False)
 
-    def _open(self) -> tarfile.TarFile:
-        try:
-            return tarfile.TarFile(
-                fileobj=self.reader,  # type: ignore[arg-type]
-                encoding="utf-8",
-                errors="surrogateescape",
-            )
-        except (tarfile.TarError, RecursionError, ValueError) as error:
-            raise LayerRejected(f"it is no tar stream ({error})") from error
-
-    def _next(self, archive: tarfile.TarFile) -> tarfile.TarInfo | None:
-        try:
-            return archive.next()
-        except (tarfile.TarError, RecursionError, ValueError) as error:
-            raise LayerRejected(f"its tar stream is damaged ({error})") from error
-
     # ---- one entry ----
 
-    def _entry(self, archive: tarfile.TarFile, info: tarfile.TarInfo) -> None:
+    def _entry(self, info: tarfile.TarInfo) -> None:
         parts = _parts(os.fsencode(info.name))
         if not parts:
             if not info.isdir():
@@ -157,13 +141,13 @@ class _Unpacker:
                 self.left_out.add(path)
                 self._hide(directory, name)  # what it would have replaced
                 return
-            self._make_file(archive, info, path)
+            self._make_file(info, path)
         if not info.islnk():
             self._attributes(info, path)
 
-    def _make_file(self, archive: tarfile.TarFile, info: tarfile.TarInfo, path: bytes) -> None:
+    def _make_file(self, info: tarfile.TarInfo, path: bytes) -> None:
         if info.isreg():
-            self._make_regular(archive, info, path)
+            self._make_regular(info, path)
         elif info.issym():
             os.symlink(os.fsencode(info.linkname), path)
         elif info.islnk():
@@ -176,25 +160,10 @@ class _Unpacker:
         else:
             raise LayerRejected(f"entries of type {info.type!r} are unknown")
 
-    def _make_regular(self, archive: tarfile.TarFile, info: tarfile.TarInfo, path: bytes) -> None:
+    def _make_regular(self, info: tarfile.TarInfo, path: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(path, flags, 0o600), "wb", buffering=0) as out:
-            if info.sparse is not None:
-                source = archive.extractfile(info)
-                if source is None:
-                    raise LayerRejected("its sparse map cannot be read")
-                shutil.copyfileobj(source, out, METADATA_LIMIT_BYTES // 4)
-                return
-            left = info.size
-            self.reader.seek(info.offset_data)
-            while left:
-                data = self.reader.take(left)
-                if not data:
-                    raise LayerRejected("its tar stream is cut off")
-                left -= len(data)
-                view = memoryview(data)
-                while view:
-                    view = view[out.write(view) :]
+            self.reader.copy(info, cast("BinaryIO", out))
 
     def _make_directory(self, directory: _Directory, name: bytes) -> None:
         path = directory.path + b"/" + name
@@ -366,13 +335,9 @@ class _Unpacker:
         if not stat.S_ISDIR(there.st_mode):
             os.unlink(path)
             return
+        for folder, _, _ in os.walk(path):  # what is removed, not all there is: a layer may do it for each
+            self.times.pop(folder, None)
         shutil.rmtree(path)
-        inside = path + b"/"
-        self.times = {
-            each: time_ns
-            for each, time_ns in self.times.items()
-            if each != path and not each.startswith(inside)
-        }
         self._forget()
 
     def _forget(self) -> None:
