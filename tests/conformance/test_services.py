@@ -326,6 +326,38 @@ async def test_tunnels(dag: dagger.Client, web: dagger.Service, unique: str, way
     assert texts == [unique] * len(ports)
 
 
+@pytest.mark.differs("there its ports stay open until the session ends")
+@pytest.mark.parametrize("what", ["service", "container"])
+async def test_up_lasts_as_long_as_its_request(base: dagger.Container, unique: str, what: str) -> None:
+    """156. `up` leads ports of this machine to a service until the client goes."""
+    container = (
+        base.with_new_file("/www/index.html", unique)
+        .with_exposed_port(8080)
+        .with_default_args(["httpd", "-f", "-p", "8080", "-h", "/www"])
+    )
+    ports = [dagger.PortForward(backend=8080, frontend=18083)]
+    up = container.up(ports=ports) if what == "container" else container.as_service().up(ports=ports)
+
+    async def fetch() -> str | None:
+        try:
+            async with httpx.AsyncClient() as client:
+                return (await client.get("http://127.0.0.1:18083/")).text
+        except httpx.TransportError:
+            return None
+
+    running = asyncio.create_task(up)
+    async with asyncio.timeout(10):
+        while (text := await fetch()) is None:
+            await asyncio.sleep(0.05)
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert text == unique
+    async with asyncio.timeout(5):
+        while await fetch() is not None:
+            await asyncio.sleep(0.05)
+
+
 async def test_a_tunnel_needs_ports(dag: dagger.Client, base: dagger.Container) -> None:
     """156. A tunnel without ports is refused."""
     service = base.with_default_args(["sleep", "600"]).as_service()
