@@ -149,9 +149,14 @@ class Keeper:
 
     def _tell(self) -> None:
         sessions = [child.session for child in self.children.values()]
-        write_standing(
-            self.lock, since=self.since, stays_s=self.idle_s, idle_since=self.idle_since, sessions=sessions
-        )
+        with contextlib.suppress(OSError):  # the disk is full: what was told before stays
+            write_standing(
+                self.lock,
+                since=self.since,
+                stays_s=self.idle_s,
+                idle_since=self.idle_since,
+                sessions=sessions,
+            )
 
     def _heard(self, pid: int) -> None:
         """End the session of a client that has gone."""
@@ -233,7 +238,8 @@ def bound_log(descriptor: int) -> None:
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and found.st_size > attach.LOG_BYTES:
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, b"what was here before was removed: it had grown too long\n")
+        with contextlib.suppress(OSError):  # others took the room at once
+            os.write(descriptor, b"what was here before was removed: it had grown too long\n")
 
 
 def load() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+_ROOM_BYTES: Final = 4096  # taken at the start, so that a disk that fills up later takes nothing away
 _TRIES: Final = 5
 _PAUSE_S: Final = 0.002
 
@@ -47,7 +48,7 @@ def write_standing(
         "sessions": [[each.pid, each.workdir, each.began] for each in sessions],
     }
     text = json.dumps(table).encode()
-    os.pwrite(lock, text.ljust(os.fstat(lock).st_size), 0)
+    os.pwrite(lock, text.ljust(max(_ROOM_BYTES, os.fstat(lock).st_size)), 0)
 
 
 def find_keepers(store: Path) -> list[dict[str, Any]]:
