@@ -18,7 +18,7 @@ from pipeline.engine.container import Container
 from pipeline.engine.dockerfile.configure import Arguments, Progress, configure
 from pipeline.engine.dockerfile.expand import BadSubstitution
 from pipeline.engine.dockerfile.instructions import Add, Copy, DockerfileError, From, Instruction, Run
-from pipeline.engine.dockerfile.look import read_ignore_patterns, read_text
+from pipeline.engine.dockerfile.look import TooLarge, read_ignore_patterns, read_text
 from pipeline.engine.dockerfile.parse import parse_dockerfile, parse_trigger
 from pipeline.engine.dockerfile.plan import SCRATCH, BuildPlan, Stage, plan_build
 from pipeline.engine.dockerfile.run import SECRETS_FOLDER, run
@@ -91,10 +91,14 @@ async def build(
 
 def _read(root: Path, directory: str, dockerfile: str) -> tuple[str, tuple[str, ...]]:
     path = join(directory, dockerfile.lstrip("/"))
-    text = read_text(root, path)
+    try:
+        text = read_text(root, path)
+        ignored = read_ignore_patterns(root, directory, dockerfile)
+    except TooLarge as error:
+        raise DockerfileError("read", dockerfile, 0, str(error)) from error
     if text is None:
         raise DockerfileError("read", dockerfile, 0, "no such file or directory")
-    return text, read_ignore_patterns(root, directory, dockerfile)
+    return text, ignored
 
 
 def _by_name(secrets: Sequence[tuple[str, ops.SecretHandle]], dockerfile: str) -> dict[str, ops.SecretHandle]:
@@ -202,6 +206,7 @@ class _Builder:
             ssh=self._ssh,
             proxies=tuple((name, passed[name]) for name in names if name in passed),
             no_init=self._no_init,
+            budget=self._arguments.budget,
             origin=origin,
         )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, assert_never
 
 from pipeline.engine import ops
 from pipeline.engine.dockerfile import instructions as ins
-from pipeline.engine.dockerfile.expand import Quoting, expand_word, expand_words
+from pipeline.engine.dockerfile.expand import Budget, Quoting, expand_word, expand_words
 from pipeline.engine.dockerfile.plan import declare_args
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_SHELL: Final = ("/bin/sh", "-c")
 _PORT: Final = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp))?\Z", re.IGNORECASE)
 _PORT_MAX: Final = 65535
+_ENTRY_LIMIT: Final = 5_000  # variables, labels or volumes of one stage
 
 _Process = (
     ins.Cmd
@@ -70,6 +71,7 @@ class Arguments:
 
     passed: Mapping[str, str]
     inherited: Mapping[str, str]
+    budget: Budget = field(default_factory=Budget)
 
 
 def configure(progress: Progress, instruction: Setting, arguments: Arguments, *, escape: str) -> Progress:
@@ -77,9 +79,23 @@ def configure(progress: Progress, instruction: Setting, arguments: Arguments, *,
 
     Raises:
         BadSubstitution: A word cannot be expanded.
-        ValueError: A port, path or name is not one.
+        ValueError: A port, path or name is not one, or there are too many of them.
     """
-    expand = _Expander(progress, escape)
+    after = _configured(progress, instruction, arguments, escape)
+    config = after.container.config
+    counts = {
+        "variables": len(config.env) + len(after.args),
+        "labels": len(config.labels),
+        "volumes": len(config.volumes),
+    }
+    for what, count in counts.items():
+        if count > _ENTRY_LIMIT:
+            raise ValueError(f"more than {_ENTRY_LIMIT:,} {what}")
+    return after
+
+
+def _configured(progress: Progress, instruction: Setting, arguments: Arguments, escape: str) -> Progress:
+    expand = _Expander(progress, escape, arguments.budget)
     match instruction:
         case ins.Arg():
             return _declare(progress, instruction, arguments, escape)
@@ -93,7 +109,8 @@ def configure(progress: Progress, instruction: Setting, arguments: Arguments, *,
         case ins.Workdir():
             return _enter(progress, expand(instruction.path))
         case ins.Expose():
-            return _expose(progress, [port for text in instruction.ports for port in expand.words(text)])
+            texts = [port for text in instruction.ports for port in expand.words(text)]
+            return _expose(progress, texts, arguments.budget)
         case ins.Volume():
             paths = {expand(path) for path in instruction.paths}
             return progress.with_config(volumes=tuple(sorted({*progress.container.config.volumes, *paths})))
@@ -133,15 +150,20 @@ def _set_process(progress: Progress, instruction: _Process, expand: _Expander) -
 class _Expander:
     """Expands words with what a stage knows at this line."""
 
-    def __init__(self, progress: Progress, escape: str) -> None:
+    def __init__(self, progress: Progress, escape: str, budget: Budget) -> None:
         self._variables = progress.variables()
         self._quoting = Quoting(escape=escape)
+        self._budget = budget
 
     def __call__(self, text: str) -> str:
-        return expand_word(text, self._variables, self._quoting)
+        word = expand_word(text, self._variables, self._quoting)
+        self._budget.take(len(word))
+        return word
 
     def words(self, text: str) -> list[str]:
-        return expand_words(text, self._variables, self._quoting)
+        words = expand_words(text, self._variables, self._quoting)
+        self._budget.take(sum(map(len, words)))
+        return words
 
 
 def _declare(progress: Progress, instruction: ins.Arg, arguments: Arguments, escape: str) -> Progress:
@@ -152,6 +174,7 @@ def _declare(progress: Progress, instruction: ins.Arg, arguments: Arguments, esc
         inherited=arguments.inherited,
         escape=escape,
     )
+    arguments.budget.take(sum(map(len, found.values())))
     return replace(progress, args={**progress.args, **found})
 
 
@@ -174,17 +197,23 @@ def _enter(progress: Progress, path: str) -> Progress:
     return progress.with_container(container.edit(workdir, made))
 
 
-def _expose(progress: Progress, texts: list[str]) -> Progress:
-    container = progress.container
+def _expose(progress: Progress, texts: list[str], budget: Budget) -> Progress:
+    new: dict[tuple[int, str], ops.Port] = {}
     for text in texts:
         match = _PORT.match(text)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if match is None or not first <= last <= _PORT_MAX:
             raise ValueError(f"`{text}` is no port: write 80, 53/udp or 8000-8010")
         protocol: Literal["TCP", "UDP"] = "UDP" if (match[3] or "").lower() == "udp" else "TCP"
-        for port in range(first, last + 1):
-            container = container.with_exposed_port(port, protocol=protocol)
-    return progress.with_container(container)
+        # What is there is sorted anew, so that it is paid for too.
+        budget.take(64 * (last - first) + len(progress.container.ports))
+        ports = (ops.Port(port=port, protocol=protocol) for port in range(first, last + 1))
+        new |= {(port.port, port.protocol): port for port in ports}
+    container = progress.container
+    others = tuple(port for port in container.ports if (port.port, port.protocol) not in new)
+    names = {f"{port}/{protocol.lower()}" for port, protocol in new}
+    after = progress.with_config(exposed_ports=tuple(sorted({*container.config.exposed_ports, *names})))
+    return after.with_container(replace(after.container, ports=(*others, *new.values())))
 
 
 def _healthcheck(instruction: ins.Healthcheck) -> ops.Healthcheck | None:

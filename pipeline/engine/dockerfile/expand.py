@@ -9,14 +9,35 @@ from typing import TYPE_CHECKING, Final
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _SPECIAL: Final = frozenset("@*#?-$!0")
 _MODIFIERS: Final = frozenset("+-?#%")
+_DEPTH_LIMIT: Final = 50  # substitutions within one another
+_PATTERN_LIMIT: Final = 1024  # letters
+WORD_LIMIT: Final = 128 * 1024  # letters; the longest text that Linux hands to a process
+DOCUMENT_LIMIT: Final = 4 * 1024 * 1024  # letters of an inline file
 
 
 class BadSubstitution(EngineError):
     """A word cannot be expanded; the text says what is wrong with it."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """What all the expanded words of one build may take together, in letters."""
+
+    left: int = 16 * 1024 * 1024
+
+    def take(self, letters: int) -> None:
+        """Take from what is left.
+
+        Raises:
+            BadSubstitution: So much is not left.
+        """
+        self.left -= letters
+        if self.left < 0:
+            raise BadSubstitution("what it says grows to more than 16 MiB of text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +52,15 @@ class Quoting:
     keep_escapes: bool = False
     ignore_quotes: bool = False  # quotes are letters like any other
     keep_unset: bool = False  # `$X` stays when X is unknown
+    limit: int = WORD_LIMIT  # letters that variables may make of the text
 
 
 def expand_word(text: str, env: Mapping[str, str], quoting: Quoting | None = None) -> str:
     """Return `text` as one word, expanded.
 
     Raises:
-        BadSubstitution: Unbalanced quotes, a malformed `${…}`, or `${V:?text}` without a value.
+        BadSubstitution: Unbalanced quotes, a malformed `${…}`, `${V:?text}` without a value, or values
+            that make it too long.
     """
     return _Lexer(text, env, quoting or Quoting()).run()[0]
 
@@ -57,7 +80,7 @@ def expand_document(text: str, env: Mapping[str, str], escape: str = "\\") -> st
     Raises:
         BadSubstitution: A malformed `${…}`, or `${V:?text}` without a value.
     """
-    return expand_word(text, env, Quoting(escape=escape, ignore_quotes=True))
+    return expand_word(text, env, Quoting(escape=escape, ignore_quotes=True, limit=DOCUMENT_LIMIT))
 
 
 @dataclass(slots=True)
@@ -65,23 +88,26 @@ class _Words:
     """Collects the words of one text; letters that were quoted never end a word."""
 
     done: list[str] = field(default_factory=list)
-    word: str = ""
-    inside: bool = False
+    parts: list[str] = field(default_factory=list)
 
     def add_plain(self, text: str) -> None:
         for char in text:
             if not char.isspace():
-                self.add_quoted(char)
-            elif self.inside and self.word:
-                self.done.append(self.word)
-                self.word, self.inside = "", False
+                self.parts.append(char)
+            elif self.parts:
+                self._end()
 
     def add_quoted(self, text: str) -> None:
-        self.word += text
-        self.inside = True
+        self.parts.append(text)
 
     def all(self) -> list[str]:
-        return [*self.done, self.word] if self.word else self.done
+        self._end()
+        return self.done
+
+    def _end(self) -> None:
+        if word := "".join(self.parts):
+            self.done.append(word)
+            self.parts.clear()
 
 
 class _Lexer:
@@ -92,6 +118,8 @@ class _Lexer:
         self._env = env
         self._quoting = quoting
         self._at = 0
+        self._depth = 0
+        self._room = max(quoting.limit, len(text))
 
     def run(self) -> tuple[str, list[str]]:
         return self._until("", keep_escapes=self._quoting.keep_escapes)
@@ -170,9 +198,21 @@ class _Lexer:
         return f'"{body}"' if self._quoting.keep_quotes else body
 
     def _dollar(self) -> str:
+        value = self._substituted()
+        self._room -= len(value)
+        if self._room < 0:
+            raise BadSubstitution(f"its variables make it longer than {self._quoting.limit:,} letters")
+        return value
+
+    def _substituted(self) -> str:
         self._next()
         if self._peek() == "{":
-            return self._braces()
+            self._depth += 1
+            if self._depth > _DEPTH_LIMIT:
+                raise BadSubstitution(f"more than {_DEPTH_LIMIT} substitutions within one another")
+            value = self._braces()
+            self._depth -= 1
+            return value
         name = self._name()
         if not name:
             return "$"
@@ -227,9 +267,11 @@ class _Lexer:
         value = self._env.get(name)
         if value is None and self._quoting.keep_unset:
             return f"${{{name}/{'/' if everywhere else ''}{pattern}/{replacement}}}"
-        regex = re.compile(_shell_pattern(pattern, greedy=True), re.DOTALL)
         text = re.sub(r"\\([/}])", r"\1", replacement)
-        return regex.sub(lambda _: text, value or "", count=0 if everywhere else 1)
+        out = _substitute(value or "", _parse_pattern(pattern), text, everywhere=everywhere, room=self._room)
+        if out is None:
+            raise BadSubstitution(f"its variables make it longer than {self._quoting.limit:,} letters")
+        return out
 
 
 def _modified(name: str, value: str | None, mark: str, word: str, *, null_is_unset: bool) -> str:
@@ -252,29 +294,65 @@ def _modified(name: str, value: str | None, mark: str, word: str, *, null_is_uns
 
 def _trimmed(value: str, pattern: str, *, greedy: bool, at_end: bool) -> str:
     """Return `value` without its shortest (or longest) beginning or end that matches."""
-    regex = re.compile(_shell_pattern(pattern, greedy=greedy), re.DOTALL)
-    cuts = range(len(value) + 1)
-    if not at_end:
-        fitting = [cut for cut in cuts if regex.fullmatch(value, 0, cut)]
-        return value if not fitting else value[(max if greedy else min)(fitting) :]
-    fitting = [cut for cut in cuts if regex.fullmatch(value, cut)]
-    return value if not fitting else value[: (min if greedy else max)(fitting)]
+    pieces = _parse_pattern(pattern)
+    if at_end:
+        found = _regex([piece[::-1] for piece in reversed(pieces)], greedy=greedy).match(value[::-1])
+        return value if found is None else value[: len(value) - found.end()]
+    found = _regex(pieces, greedy=greedy).match(value)
+    return value if found is None else value[found.end() :]
 
 
-def _shell_pattern(pattern: str, *, greedy: bool) -> str:
-    """Return the regular expression of a pattern of `*`, `?` and backslash escapes."""
+def _substitute(
+    value: str, pieces: Sequence[_Piece], text: str, *, everywhere: bool, room: int
+) -> str | None:
+    """Return `value` with the first match (or all) replaced; None when there is no `room` for its letters."""
+    start, whole = _regex(pieces[:1], greedy=True), _regex(pieces, greedy=True)
     out: list[str] = []
+    at, search_at = 0, 0
+    while search_at <= len(value) and (first := start.search(value, search_at)) is not None:
+        found = whole.match(value, first.start())
+        if found is None:
+            break  # what follows the first star is nowhere, so no later start can match either
+        if found.end() > at or found.end() > found.start() or not out:
+            out += (value[at : found.start()], text)
+            at = found.end()
+            room -= len(text)
+        if room < 0:
+            return None
+        if not everywhere:
+            break
+        search_at = max(found.end(), search_at + 1) if found.end() == found.start() else found.end()
+    return "".join([*out, value[at:]])
+
+
+_Piece = tuple[str, ...]
+
+
+def _parse_pattern(pattern: str) -> list[_Piece]:
+    """Return what stands between the stars of a pattern, as regular expressions of one letter each."""
+    if len(pattern) > _PATTERN_LIMIT:
+        raise BadSubstitution(f"a pattern is longer than {_PATTERN_LIMIT:,} letters")
+    pieces: list[list[str]] = [[]]
     chars = iter(pattern)
     for char in chars:
         if char == "*":
-            out.append(".*" if greedy else ".*?")
+            pieces.append([])
         elif char == "?":
-            out.append(".")
+            pieces[-1].append(".")
         elif char == "\\":
             following = next(chars, "")
             if following not in ("*", "?", "\\", "}", "/"):
                 raise BadSubstitution(f"invalid escape '\\{following}'")
-            out.append(re.escape(following))
+            pieces[-1].append(re.escape(following))
         else:
-            out.append(re.escape(char))
-    return "".join(out)
+            pieces[-1].append(re.escape(char))
+    return [tuple(piece) for piece in pieces]
+
+
+def _regex(pieces: Sequence[_Piece], *, greedy: bool) -> re.Pattern[str]:
+    """Return an expression that never goes back over a star but the last, so that its time is bounded."""
+    texts = ["".join(piece) for piece in pieces]
+    if len(texts) == 1:
+        return re.compile(texts[0], re.DOTALL)
+    middle = "".join(f"(?>.*?{text})" for text in texts[1:-1])
+    return re.compile(f"{texts[0]}{middle}{'.*' if greedy else '.*?'}{texts[-1]}", re.DOTALL)

@@ -119,7 +119,7 @@ def parse_mount(text: str) -> RunMount:
     found: dict[str, str] = {}
     required = False
     read_only: bool | None = None
-    for part in next(csv.reader([text], strict=True), []):
+    for part in _fields(text):
         name, equals, value = part.partition("=")
         key = name.lower()
         if key in _MOUNT_SWITCHES:
@@ -138,6 +138,13 @@ def parse_mount(text: str) -> RunMount:
         else:
             found[_MOUNT_TEXTS[key]] = value
     return _checked_mount(found, required=required, read_only=read_only)
+
+
+def _fields(text: str) -> list[str]:
+    try:
+        return next(csv.reader([text], strict=True), [])
+    except csv.Error as error:
+        raise ValueError(f"the value of --mount cannot be read: {error}") from error
 
 
 def _checked_mount(found: dict[str, str], *, required: bool, read_only: bool | None) -> RunMount:

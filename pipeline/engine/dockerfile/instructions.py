@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from pipeline.errors import EngineError
 
@@ -11,15 +11,24 @@ MountType = Literal["bind", "cache", "tmpfs", "secret", "ssh"]
 Sharing = Literal["shared", "private", "locked"]
 
 
+_REASON_LIMIT: Final = 500
+
+
 class DockerfileError(EngineError):
-    """A Dockerfile cannot be read or carried out; `line` counts from 1, 0 means the whole file."""
+    """A Dockerfile cannot be read or carried out; `line` counts from 1, 0 means the whole file.
+
+    What it quotes of the file is cut where it is long, and can be printed.
+    """
 
     def __init__(self, act: str, file: str, line: int, reason: str) -> None:
         where = f" line {line}" if line else ""
-        super().__init__(f"cannot {act} `{file}`{where}: {reason}")
+        short = reason if len(reason) <= _REASON_LIMIT else reason[: _REASON_LIMIT - 1] + "…"
         self.file = file
         self.line = line
-        self.reason = reason
+        self.reason = "".join(
+            char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in short
+        )
+        super().__init__(f"cannot {act} `{file}`{where}: {self.reason}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

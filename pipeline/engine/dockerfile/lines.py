@@ -14,6 +14,9 @@ _DIRECTIVE: Final = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*\Z")
 _HEREDOC: Final = re.compile(r"(\d*)<<(-?)([^<]*)\Z", re.DOTALL)
 _WITH_HEREDOCS: Final = frozenset({"run", "copy", "add"})
 _DIRECTIVES: Final = ("syntax", "escape", "check")
+_LINE_LIMIT: Final = 65_535  # bytes before the end of the line, as BuildKit has it
+FILE_LIMIT: Final = 4 * 1024 * 1024  # bytes
+INSTRUCTION_LIMIT: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +42,13 @@ def split_lines(text: str, *, file: str) -> Source:
     """Split a Dockerfile into logical lines.
 
     Raises:
-        DockerfileError: A bad or repeated directive, or a heredoc without its end.
+        DockerfileError: A bad or repeated directive, a heredoc without its end, something that is no
+            text, or more than a Dockerfile may hold.
     """
+    if len(text) > FILE_LIMIT:
+        raise DockerfileError("parse", file, 0, f"it is larger than {FILE_LIMIT >> 20} MiB")
     physical = _by_newline(text)
+    _check_text(physical, file)
     directives = _read_directives(physical, file)
     escape = directives.get("escape", "\\")
     reader = _Reader(physical, escape, file)
@@ -73,6 +80,21 @@ def _by_newline(text: str) -> list[str]:
     parts = text.removeprefix("\ufeff").split("\n")
     lines = [part + "\n" for part in parts[:-1]]
     return [*lines, parts[-1]] if parts[-1] else lines
+
+
+def _check_text(lines: list[str], file: str) -> None:
+    """Refuse what is no text, and lines that are too long."""
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            error = DockerfileError("parse", file, number, "it holds a NUL byte")
+            error.hint = "save the file as UTF-8"
+            raise error
+        if len(line) * 4 > _LINE_LIMIT and len(line.encode("utf-8", "surrogateescape")) > _LINE_LIMIT:
+            raise DockerfileError("parse", file, number, f"it is longer than {_LINE_LIMIT:,} bytes")
+    if len(lines) == 1 and "\r" in lines[0].strip():
+        error = DockerfileError("parse", file, 1, "its lines end in a carriage return alone")
+        error.hint = "end them in a newline"
+        raise error
 
 
 def _read_directives(lines: list[str], file: str) -> dict[str, str]:
@@ -110,6 +132,9 @@ class _Reader:
             if text.strip():
                 heredocs = self._read_heredocs(text, number)
                 found.append(LogicalLine(number=number, text=text, heredocs=heredocs))
+            if len(found) > INSTRUCTION_LIMIT:
+                reason = f"more than {INSTRUCTION_LIMIT:,} instructions"
+                raise DockerfileError("parse", self._file, number, reason)
         return found
 
     def _read_text(self) -> str:
@@ -117,13 +142,14 @@ class _Reader:
         if line.startswith("#"):
             return ""
         text, ends = self._cut(line)
+        parts = [text]
         while not ends and self._at < len(self._lines):
             line = self._take().rstrip("\r\n")
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
-            more, ends = self._cut(line)
-            text += more
-        return text
+            text, ends = self._cut(line)
+            parts.append(text)
+        return "".join(parts)
 
     def _take(self) -> str:
         self._at += 1
@@ -131,6 +157,7 @@ class _Reader:
 
     def _cut(self, line: str) -> tuple[str, bool]:
         """Return the line without its continuation mark, and whether the instruction ends here."""
+        self._check_encoding(line)
         match = self._continued.search(line)
         return (line, True) if match is None else (line[: match.start()], False)
 
@@ -159,8 +186,18 @@ class _Reader:
                     chomp=mark.chomp,
                     raw="".join(raw),
                 )
+            self._check_encoding(line)
             raw.append(line)
         raise DockerfileError("parse", self._file, number, f"unterminated heredoc `{mark.name}`")
+
+    def _check_encoding(self, line: str) -> None:
+        """Refuse a line that is not UTF-8; in comments anything may stand."""
+        try:
+            line.encode()
+        except UnicodeEncodeError as error:
+            reason = DockerfileError("parse", self._file, self._at, "it is not UTF-8")
+            reason.hint = "save the file as UTF-8"
+            raise reason from error
 
 
 def _may_have_heredocs(text: str) -> bool:

@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from pipeline.engine.dockerfile.lines import FILE_LIMIT
 from pipeline.engine.ops import Filters
 from pipeline.engine.paths import base_name, join
 from pipeline.engine.patterns import PatternMatcher, parse_ignore_file, parse_pattern
@@ -30,6 +31,14 @@ class SourceMissing(EngineError):
     def __init__(self, pattern: str) -> None:
         super().__init__(f'"{join("/", pattern)}": not found')
         self.pattern = pattern
+
+
+class TooLarge(EngineError):
+    """A file that has to be read whole is larger than any sensible one."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"`{path}` is larger than {FILE_LIMIT >> 20} MiB")
+        self.path = path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +89,7 @@ def read_text(root: Path, path: str) -> str | None:
 
     Raises:
         OSError: It is there and cannot be read.
+        TooLarge: It is.
     """
     try:
         found = resolve(root, path)
@@ -87,6 +97,8 @@ def read_text(root: Path, path: str) -> str | None:
         return None
     if not found.is_file():
         return None
+    if found.stat().st_size > FILE_LIMIT:
+        raise TooLarge(path)
     return found.read_bytes().decode("utf-8", "surrogateescape")
 
 

@@ -20,6 +20,7 @@ from pipeline.engine.dockerfile.words import (
     split_words,
 )
 
+_WORD_LIMIT: Final = 5_000  # arguments of one instruction
 _STAGE_NAME: Final = re.compile(r"[a-z][a-z0-9\-_.]*\Z")
 
 
@@ -67,9 +68,14 @@ class _Request:
 
     def words(self, at_least: int = 1) -> list[str]:
         words = self.rest.split()
+        self.check_count(len(words))
         if len(words) < at_least:
             raise ValueError(f"{self.keyword} requires at least one argument")
         return words
+
+    def check_count(self, count: int) -> None:
+        if count > _WORD_LIMIT:
+            raise ValueError(f"more than {_WORD_LIMIT:,} arguments")
 
     def one(self) -> str:
         if not self.rest:
@@ -91,6 +97,7 @@ class _Request:
             ) from error
         if not pairs:
             raise ValueError(f"{self.keyword} requires at least one argument")
+        self.check_count(len(pairs))
         if any(not name for name, _ in pairs):
             raise ValueError(f"{self.keyword} names can not be blank")
         return tuple(pairs)
@@ -134,6 +141,7 @@ def _arg(request: _Request) -> ins.Arg:
         if not name:
             raise ValueError("ARG names can not be blank")
         found.append((name, value if equals else None))
+    request.check_count(len(found))
     if not found:
         raise ValueError("ARG requires at least one argument")
     return ins.Arg(args=tuple(found), at=request.where)
@@ -169,6 +177,7 @@ def _paths(request: _Request) -> tuple[tuple[str | Heredoc, ...], str]:
             f"{request.keyword} requires at least two arguments, but {problem} provided."
             " Destination could not be determined"
         )
+    request.check_count(len(words))
     if plain and parse_heredoc(words[-1]) is not None:
         raise ValueError(f"{request.keyword} cannot accept a heredoc as a destination")
     bodies = {heredoc.name: heredoc for heredoc in request.line.heredocs}
@@ -225,6 +234,7 @@ def _shell(request: _Request) -> ins.Shell:
 def _volume(request: _Request) -> ins.Volume:
     words = parse_json_form(request.rest)
     paths = tuple(request.words()) if words is None else words
+    request.check_count(len(paths))
     if not paths:
         raise ValueError("VOLUME requires at least one argument")
     if any(not path.strip() for path in paths):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine.dockerfile.expand import BadSubstitution, Quoting, expand_word
+from pipeline.engine.dockerfile.expand import BadSubstitution, Budget, Quoting, expand_word
 from pipeline.engine.dockerfile.instructions import (
     Arg,
     Copy,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SCRATCH: Final = "scratch"
+_DIGITS: Final = 9  # more are beyond any number of stages
 _FRONTEND: Final = re.compile(r"(docker\.io/)?docker/dockerfile(-upstream)?([:@].*)?\Z")
 
 
@@ -54,6 +56,7 @@ class BuildPlan:
     target: int
     global_args: Mapping[str, str]
     build_args: Mapping[str, str]
+    names: Mapping[str, Sequence[int]]
 
     def needed(self) -> frozenset[int]:
         """Return the stages that have to be built for the target."""
@@ -68,7 +71,7 @@ class BuildPlan:
 
     def find_stage(self, reference: str, *, before: int) -> int | None:
         """Return the stage that `reference` (name or number) means in stage `before`; None: an image."""
-        return _find(reference, self.stages[:before])
+        return _find(reference, self.names, before)
 
 
 def plan_build(
@@ -82,7 +85,8 @@ def plan_build(
     """Split a Dockerfile into stages for `platform`; the last stage is the target unless one is named.
 
     Raises:
-        DockerfileError: No stage, an unknown target, a foreign frontend, or a FROM that cannot be expanded.
+        DockerfileError: No stage, an unknown target, a foreign frontend, a FROM that cannot be expanded,
+            or stages that need each other.
     """
     _check_frontend(dockerfile)
     given = dict(build_args)
@@ -93,12 +97,19 @@ def plan_build(
     if first is None:
         raise DockerfileError("build", dockerfile.file, 0, "it has no FROM")
     stages: list[Stage] = []
+    names: dict[str, list[int]] = {}
     for group in _groups(dockerfile.instructions[first:]):
-        stages.append(_stage(dockerfile, group, stages, global_args, platform))
+        stage = _stage(dockerfile, group, stages, names, global_args, platform)
+        stages.append(stage)
+        if stage.name:
+            names.setdefault(stage.name, []).append(stage.index)
+    stages = [_with_copied(dockerfile, stage, names) for stage in stages]
+    _check_cycles(dockerfile, stages)
     return BuildPlan(
         file=dockerfile,
         stages=tuple(stages),
-        target=_target(dockerfile, stages, target),
+        target=_target(dockerfile, stages, names, target),
+        names=MappingProxyType(names),
         global_args=MappingProxyType(global_args),
         build_args=MappingProxyType(given),
     )
@@ -159,16 +170,19 @@ def _global_args(
 ) -> dict[str, str]:
     """Return what FROM lines may use: the platforms, and the ARGs above the first FROM."""
     known = {name: given.get(name, value) for name, value in automatic.items()}
+    budget = Budget()
     for each in before:
         if not isinstance(each, Arg):
             reason = "no build stage in current context: only ARG may stand before FROM"
             raise DockerfileError("parse", dockerfile.file, each.at.line, reason)
         try:
-            known |= declare_args(
+            found = declare_args(
                 each, env=known, build_args=given, inherited=automatic, escape=dockerfile.escape
             )
+            budget.take(sum(map(len, found.values())))
         except BadSubstitution as error:
             raise DockerfileError("build", dockerfile.file, each.at.line, str(error)) from error
+        known |= found
     return known
 
 
@@ -186,6 +200,7 @@ def _stage(
     dockerfile: Dockerfile,
     group: tuple[From, list[Instruction]],
     earlier: Sequence[Stage],
+    names: Mapping[str, Sequence[int]],
     global_args: Mapping[str, str],
     platform: str,
 ) -> Stage:
@@ -202,10 +217,10 @@ def _stage(
         raise DockerfileError(
             "build", dockerfile.file, line, f"base name ({start.image}) should not be blank"
         )
-    base_stage = None if base.lower() == SCRATCH else _find_name(base, earlier)
+    same_name = names.get(base.lower(), ())
+    base_stage = None if base.lower() == SCRATCH or not same_name else same_name[-1]
     if base_stage is not None and not wanted:
         chosen = earlier[base_stage].platform
-    copied = _copied(dockerfile, body, earlier)
     return Stage(
         index=len(earlier),
         name=start.name,
@@ -214,26 +229,52 @@ def _stage(
         platform=chosen,
         start=start,
         instructions=tuple(body),
-        needs=copied if base_stage is None else copied | {base_stage},
-        copied=copied,
+        needs=frozenset() if base_stage is None else frozenset({base_stage}),
+        copied=frozenset(),
     )
 
 
-def _copied(dockerfile: Dockerfile, body: Sequence[Instruction], earlier: Sequence[Stage]) -> frozenset[int]:
-    """Return the stages that COPY and RUN mounts take files from."""
+def _with_copied(dockerfile: Dockerfile, stage: Stage, names: Mapping[str, Sequence[int]]) -> Stage:
+    """Return the stage with those that its COPY and RUN mounts take files from; they may stand below it."""
     found: set[int] = set()
-    for each in body:
+    for each in stage.instructions:
         references: list[str] = []
         if isinstance(each, Copy):
             references = [each.from_]
         elif isinstance(each, Run):
             references = [mount.from_ for mount in each.mounts]
         for reference in filter(None, references):
-            _check_reference(dockerfile, reference, each.at.line, len(earlier))
-            index = _find(reference, earlier)
+            _check_reference(dockerfile, reference, each.at.line, stage.index)
+            index = _find(reference, names, stage.index)
             if index is not None:
                 found.add(index)
-    return frozenset(found)
+    return replace(stage, copied=frozenset(found), needs=stage.needs | found)
+
+
+def _check_cycles(dockerfile: Dockerfile, stages: Sequence[Stage]) -> None:
+    """Refuse stages that need each other: take away what needs nothing, again and again."""
+    open_needs = {stage.index: len(stage.needs) for stage in stages}
+    users: dict[int, list[int]] = {}
+    for stage in stages:
+        for need in stage.needs:
+            users.setdefault(need, []).append(stage.index)
+    free = [index for index, count in open_needs.items() if count == 0]
+    while free:
+        index = free.pop()
+        del open_needs[index]
+        for user in users.get(index, ()):
+            open_needs[user] -= 1
+            if open_needs[user] == 0:
+                free.append(user)
+    if not open_needs:
+        return
+    path = [min(open_needs)]
+    while path[-1] not in path[:-1]:
+        path.append(min(stages[path[-1]].needs & open_needs.keys()))
+    circle = path[path.index(path[-1]) :]
+    shown = " needs ".join(f"`{stages[index].name or index}`" for index in circle)
+    line = stages[circle[0]].start.at.line
+    raise DockerfileError("build", dockerfile.file, line, f"stages need each other: {shown}")
 
 
 def _check_reference(dockerfile: Dockerfile, reference: str, line: int, count: int) -> None:
@@ -243,29 +284,32 @@ def _check_reference(dockerfile: Dockerfile, reference: str, line: int, count: i
         )
         error.hint = "name a stage with `FROM … AS name`, using an ARG declared before the first FROM"
         raise error
-    if reference.isdecimal() and int(reference) >= count:
+    if reference.isdecimal() and _number(reference) >= count:
         reason = f"invalid stage index {reference}: {count} stages stand before this one"
         raise DockerfileError("build", dockerfile.file, line, reason)
 
 
-def _find(reference: str, stages: Sequence[Stage]) -> int | None:
-    by_name = _find_name(reference, stages)
-    if by_name is None and reference.isdecimal() and int(reference) < len(stages):
-        return int(reference)
-    return by_name
+def _number(reference: str) -> int:
+    return int(reference) if len(reference) <= _DIGITS else 10**_DIGITS
 
 
-def _find_name(name: str, stages: Sequence[Stage]) -> int | None:
-    """Return the last stage of that name; one that is repeated hides those before it."""
-    return next(
-        (stage.index for stage in reversed(stages) if stage.name and stage.name == name.lower()), None
-    )
+def _find(reference: str, names: Mapping[str, Sequence[int]], before: int) -> int | None:
+    """Return what a name or number means in stage `before`: the last one above it, else one below it."""
+    same_name = names.get(reference.lower(), ())
+    above = bisect_left(same_name, before)
+    if above:
+        return same_name[above - 1]
+    if reference.isdecimal() and _number(reference) < before:
+        return _number(reference)
+    return same_name[-1] if same_name else None
 
 
-def _target(dockerfile: Dockerfile, stages: Sequence[Stage], target: str) -> int:
+def _target(
+    dockerfile: Dockerfile, stages: Sequence[Stage], names: Mapping[str, Sequence[int]], target: str
+) -> int:
     if not target:
         return len(stages) - 1
-    index = _find(target, stages)
+    index = _find(target, names, len(stages))
     if index is None:
         error = DockerfileError("build", dockerfile.file, 0, f'target stage "{target}" could not be found')
         named = [stage.name for stage in stages if stage.name]

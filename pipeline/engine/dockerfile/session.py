@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pipeline.engine import ops
     from pipeline.engine.container import Container
+    from pipeline.engine.dockerfile.expand import Budget
     from pipeline.engine.dockerfile.remote import GitSource
     from pipeline.engine.files import Directory, File
 
@@ -69,6 +70,7 @@ class Site:
     ssh: str | None
     proxies: tuple[tuple[str, str], ...]
     no_init: bool
+    budget: Budget
     origin: Callable[[str], Awaitable[Origin]]  # of a `--from` reference; "" is the context
 
     def refuse(self, line: int, reason: str) -> DockerfileError:

@@ -60,6 +60,7 @@ async def transfer(progress: Progress, instruction: Copy | Add, site: Site) -> P
         else expand_word(source, variables, quoting)
         for source in instruction.sources
     ]
+    site.budget.take(sum(len(each if isinstance(each, str) else each.content) for each in sources))
     orders = _orders(progress, instruction, variables, site)
     if orders.checksum:
         _check_checksum(orders, sources, site)

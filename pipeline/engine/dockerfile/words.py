@@ -21,13 +21,19 @@ def split_flags(rest: str) -> tuple[list[str], str]:
     flags: list[str] = []
     at = 0
     while True:
-        at += len(rest[at:]) - len(rest[at:].lstrip())
+        at = _skip_space(rest, at)
         if not rest.startswith("--", at):
             return flags, rest[at:].strip()
         word, at = _flag_word(rest, at)
         if word == "--":
             return flags, rest[at:].strip()
         flags.append(word)
+
+
+def _skip_space(text: str, at: int) -> int:
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
 
 
 def _flag_word(text: str, at: int) -> tuple[str, int]:
@@ -56,28 +62,27 @@ def _flag_word(text: str, at: int) -> tuple[str, int]:
 def split_words(rest: str, escape: str) -> list[str]:
     """Split at white space outside quotes; quotes and escapes stay in the words."""
     words: list[str] = []
-    word = ""
+    word: list[str] = []
     quote = ""
     at = 0
     while at < len(rest):
         char = rest[at]
         if char == escape and quote != "'":
-            word += rest[at : at + 2] if at + 1 < len(rest) else ""
+            word.append(rest[at : at + 2] if at + 1 < len(rest) else "")
             at += 2
             continue
         if quote:
             quote = "" if char == quote else quote
         elif char.isspace():
-            if word:
-                words.append(word)
-            word = ""
+            words.append("".join(word))
+            word.clear()
             at += 1
             continue
         elif char in "'\"":
             quote = char
-        word += char
+        word.append(char)
         at += 1
-    return [*words, word] if word else words
+    return [each for each in (*words, "".join(word)) if each]
 
 
 def split_pairs(rest: str, escape: str) -> list[tuple[str, str]]:
@@ -112,7 +117,7 @@ def parse_json_form(rest: str) -> tuple[str, ...] | None:
         return None
     try:
         value, _ = json.JSONDecoder(strict=True).raw_decode(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not all(isinstance(item, str) for item in value):
         raise NotTexts("when using JSON array syntax, arrays must be comprised of strings only")
