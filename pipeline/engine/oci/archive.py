@@ -237,7 +237,7 @@ class _Loader:
                 raise self._no_tag(tag, names)
             top = named
         found: dict[str, tuple[ParsedImage, list[Descriptor]]] = {}
-        for descriptor in self._manifests(top, _NESTING_LIMIT):
+        for descriptor in self._manifests(top, _NESTING_LIMIT, set()):
             document = json.loads(self._blob(descriptor))
             config = parse_descriptor(document.get("config"))
             image = parse_image(self._blob(config))
@@ -250,15 +250,20 @@ class _Loader:
         chosen = self._chosen(list(found), platform)
         return {each: self._keep_layout(*found[each]) for each in chosen}
 
-    def _manifests(self, descriptors: Sequence[Descriptor], depth: int) -> Iterator[Descriptor]:
+    def _manifests(
+        self, descriptors: Sequence[Descriptor], depth: int, seen: set[Digest]
+    ) -> Iterator[Descriptor]:
         for descriptor in descriptors:
+            if descriptor.digest in seen:  # else a few indexes that list each other often would never end
+                continue
+            seen.add(descriptor.digest)
             if descriptor.media_type in MANIFESTS:
                 if not descriptor.platform.startswith("unknown/"):  # an attestation, no image
                     yield descriptor
             elif descriptor.media_type in INDEXES and depth:
                 document = json.loads(self._blob(descriptor))
                 inner = [parse_descriptor(each) for each in document.get("manifests") or ()]
-                yield from self._manifests(inner, depth - 1)
+                yield from self._manifests(inner, depth - 1, seen)
 
     def _keep_layout(self, image: ParsedImage, layers: Sequence[Descriptor]) -> ArchivedImage:
         kept: dict[Digest, Digest] = {}

@@ -81,6 +81,8 @@ class Uploader:
 
     async def _begin_upload(self, place: Place, digest: Digest, *, may_mount: bool) -> str | None:
         """Return where to upload to; None when the registry could mount the blob from elsewhere."""
+        import httpx
+
         origin = self.store.index.find_note(ORIGIN_NOTES, f"{place.host} {digest}") if may_mount else None
         scopes: tuple[str, ...] = (place.push_scope,)
         params: dict[str, str] = {}
@@ -106,7 +108,11 @@ class Uploader:
         location = response.headers.get("Location", "")
         if not location:
             raise CallFailed("it did not tell where to upload to", response.status_code, place.host)
-        return str(response.request.url.join(location))
+        try:
+            return str(response.request.url.join(location))
+        except httpx.InvalidURL as error:
+            what = "it told no usable address to upload to"
+            raise CallFailed(what, response.status_code, place.host) from error
 
     async def _upload(self, place: Place, location: str, digest: Digest, path: Path, size_bytes: int) -> None:
         await self._finished(

@@ -19,7 +19,7 @@ from pipeline.engine.oci.errors import (
     RegistryOffline,
     RegistryUnreachable,
 )
-from pipeline.engine.oci.manifests import choose_manifest, media_type_of, parse_document
+from pipeline.engine.oci.manifests import choose_manifest, list_in, media_type_of, parse_document, table_in
 from pipeline.engine.oci.model import (
     INDEXES,
     MANIFESTS,
@@ -44,6 +44,7 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 _DOCUMENT_LIMIT_BYTES: Final = 8 << 20
+_DOCUMENT_ATTEMPTS: Final = 3
 _PARALLEL: Final = 4
 _ACCEPT: Final = ", ".join(sorted(MANIFESTS | INDEXES))
 _TAG_NOTES: Final = "tag"
@@ -65,6 +66,7 @@ class Registry:
         ca_file: Path | None = None,
         offline: bool = False,
         backoff_s: float = 0.25,
+        silence_limit_s: float = 60.0,
     ) -> None:
         """Configure the client; nothing is sent.
 
@@ -75,13 +77,18 @@ class Registry:
             ca_file: Certificates (PEM) to trust besides the system's.
             offline: Never ask a registry; a tag then means what it last led to.
             backoff_s: The first pause before a request is repeated; it doubles each time.
+            silence_limit_s: How long a registry may say nothing, or less than 1 kB a second of a blob.
         """
         self.credentials = credentials or Credentials()
         self.offline = offline
         self._store = store
         self._mirrors = dict(mirrors or {})
         self._transport = Transport(
-            self.credentials, plain_http=plain_http, ca_file=ca_file, backoff_s=backoff_s
+            self.credentials,
+            plain_http=plain_http,
+            ca_file=ca_file,
+            backoff_s=backoff_s,
+            silence_limit_s=silence_limit_s,
         )
         self._uploader = Uploader(transport=self._transport, store=store)
         self._slots = anyio.CapacityLimiter(_PARALLEL)
@@ -156,7 +163,7 @@ class Registry:
             raise InvalidImage(f"manifests of type `{media_type}` are not supported")
         config = parse_descriptor(document.get("config"))
         image = parse_image(await self._small_blob(ref, config))
-        layers = tuple(parse_descriptor(each) for each in document.get("layers") or ())
+        layers = tuple(parse_descriptor(each) for each in list_in(document, "layers"))
         if len(layers) != len(image.diff_ids):
             raise InvalidImage(f"it lists {len(layers)} layers but {len(image.diff_ids)} layer digests")
         return ResolvedImage(
@@ -166,7 +173,7 @@ class Registry:
             ),
             image=image,
             layers=layers,
-            annotations=tuple(sorted((document.get("annotations") or {}).items())),
+            annotations=tuple(sorted(table_in(document, "annotations").items())),
         )
 
     async def find_manifest(self, ref: Reference) -> tuple[Digest, bytes]:
@@ -208,8 +215,18 @@ class Registry:
         return self._store.blobs.put_bytes(data), data
 
     async def _get_manifest(self, place: Place, target: str) -> bytes:
-        response = await self._ask_manifest(place, "GET", target)
-        data = await _read_document(response, place.host)
+        attempt = 0
+        while True:
+            attempt += 1
+            response = await self._ask_manifest(place, "GET", target)
+            try:
+                data = await _read_document(response, place.host, 2 * self._transport.silence_limit_s)
+            except RegistryUnreachable:
+                if attempt >= _DOCUMENT_ATTEMPTS:
+                    raise
+                await self._transport.pause(attempt)
+            else:
+                break
         told = response.headers.get("Docker-Content-Digest", "")
         if told.startswith("sha256:") and told != digest_bytes(data):
             raise CallFailed("its manifest does not have the digest that the registry told", 0, place.host)
@@ -302,17 +319,20 @@ class Registry:
             raise push_failed(reference, error) from error
 
 
-async def _read_document(response: httpx.Response, host: str) -> bytes:
+async def _read_document(response: httpx.Response, host: str, limit_s: float) -> bytes:
     import httpx
 
     data = bytearray()
     try:
-        async for chunk in response.aiter_bytes():
-            data += chunk
-            if len(data) > _DOCUMENT_LIMIT_BYTES:
-                raise CallFailed("its manifest is longer than any manifest", 0, host)
+        with anyio.fail_after(limit_s):
+            async for chunk in response.aiter_raw():  # as it was sent: nothing unpacks to more than was read
+                data += chunk
+                if len(data) > _DOCUMENT_LIMIT_BYTES:
+                    raise CallFailed("its manifest is longer than any manifest", 0, host)
     except httpx.HTTPError as error:
         raise RegistryUnreachable(host, f"its answer broke off ({type(error).__name__})") from error
+    except TimeoutError as error:
+        raise RegistryUnreachable(host, f"its answer did not end within {limit_s:g} s") from error
     finally:
         await response.aclose()
     return bytes(data)

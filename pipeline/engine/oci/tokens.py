@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -20,6 +22,7 @@ _PARAMETER: Final = re.compile(r'(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))'
 _CLIENT_ID: Final = "dagger-pipeline"
 _DEFAULT_LIFE_S: Final = 60.0
 _SAFETY_S: Final = 5.0
+_ANSWER_LIMIT_BYTES: Final = 1 << 20
 
 
 class TokenRefused(Exception):
@@ -114,39 +117,50 @@ async def _fetch_token(
 
     wanted = list(scopes) or challenge.scope.split()
     began = time.monotonic()
+    headers = {"Accept-Encoding": "identity"}
+    if credential is not None and credential.identity_token:
+        form = {
+            "grant_type": "refresh_token",
+            "service": challenge.service,
+            "scope": " ".join(wanted),
+            "client_id": _CLIENT_ID,
+            "refresh_token": credential.identity_token,
+        }
+        ask = partial(client.stream, "POST", challenge.realm, data=form)
+    else:
+        query: dict[str, list[str]] = {"scope": wanted}
+        if challenge.service:
+            query["service"] = [challenge.service]
+        if credential is not None:
+            headers["Authorization"] = basic_header(credential)
+        params = httpx.QueryParams(query)
+        ask = partial(client.stream, "GET", challenge.realm, params=params, follow_redirects=True)
     try:
-        if credential is not None and credential.identity_token:
-            response = await client.post(
-                challenge.realm,
-                data={
-                    "grant_type": "refresh_token",
-                    "service": challenge.service,
-                    "scope": " ".join(wanted),
-                    "client_id": _CLIENT_ID,
-                    "refresh_token": credential.identity_token,
-                },
-            )
-        else:
-            query: dict[str, list[str]] = {"scope": wanted}
-            if challenge.service:
-                query["service"] = [challenge.service]
-            headers = {"Authorization": basic_header(credential)} if credential is not None else {}
-            response = await client.get(
-                challenge.realm, params=httpx.QueryParams(query), headers=headers, follow_redirects=True
-            )
-    except (httpx.TransportError, httpx.InvalidURL, httpx.TooManyRedirects) as error:
+        async with ask(headers=headers) as response:
+            if response.status_code != 200:
+                what = f"its token server answered {response.status_code}"
+                raise TokenRefused(what, response.status_code)
+            data = await _read_token(response)
+    except (httpx.RequestError, httpx.InvalidURL) as error:
         raise TokenRefused(f"its token server cannot be reached ({type(error).__name__})") from error
-    if response.status_code != 200:
-        raise TokenRefused(f"its token server answered {response.status_code}", response.status_code)
-    return _parse_token(response, began)
+    return _parse_token(data, began)
 
 
-def _parse_token(response: httpx.Response, began: float) -> Authorization:
+async def _read_token(response: httpx.Response) -> bytes:
+    data = bytearray()
+    async for chunk in response.aiter_raw():
+        data += chunk
+        if len(data) > _ANSWER_LIMIT_BYTES:
+            raise TokenRefused("its token server's answer is longer than any token")
+    return bytes(data)
+
+
+def _parse_token(data: bytes, began: float) -> Authorization:
     try:
-        table: Any = response.json()
+        table: Any = json.loads(data)
         token = table.get("token") or table.get("access_token")
         life = float(table.get("expires_in") or _DEFAULT_LIFE_S)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         token = None
         life = 0.0
     if not isinstance(token, str) or not token.isprintable():

@@ -29,7 +29,12 @@ _ATTEMPTS: Final = 5
 _CONNECT_ATTEMPTS: Final = 3
 _TRANSIENT: Final = frozenset({408, 429, 500, 502, 503, 504})
 _LONGEST_WAIT_S: Final = 30.0
-_TIMEOUTS_S: Final = {"connect": 10.0, "read": 60.0, "write": 60.0, "pool": None}
+_SILENT_ATTEMPTS: Final = 2
+_CONNECT_LIMIT_S: Final = 10.0
+_SILENCE_LIMIT_S: Final = 60.0
+_ANSWER_SILENCES: Final = 3  # an answer that trickles in may take as many silences till its body begins
+_REDIRECTS: Final = 10
+_REDIRECT_BODY_BYTES: Final = 1 << 16
 
 _DISTRUST_HINT: Final = "give the certificate of the authority that signed the registry's own"
 
@@ -89,8 +94,10 @@ class Transport:
         plain_http: Collection[str] = (),
         ca_file: Path | None = None,
         backoff_s: float = 0.25,
+        silence_limit_s: float = _SILENCE_LIMIT_S,
     ) -> None:
         self.backoff_s = backoff_s
+        self.silence_limit_s = silence_limit_s
         self._credentials = credentials
         self._plain_http = frozenset(plain_http)
         self._ca_file = ca_file
@@ -128,15 +135,14 @@ class Transport:
         while True:
             attempt += 1
             try:
-                response = await self._send_authorized(call)
+                response = await self._send_in_time(call)
             except httpx.TransportError as error:
                 if _is_distrust(error):
                     raise RegistryUnreachable(
                         call.host, "its certificate is not trusted", hint=_DISTRUST_HINT
                     ) from error
-                limit = _CONNECT_ATTEMPTS if isinstance(error, httpx.ConnectError) else _ATTEMPTS
-                if attempt >= limit or not call.may_repeat:
-                    raise RegistryUnreachable(call.host, _describe(error)) from error
+                if attempt >= _attempts_after(error) or not call.may_repeat:
+                    raise RegistryUnreachable(call.host, self._describe(error)) from error
                 await self.pause(attempt)
                 continue
             if response.status_code < 400:
@@ -151,6 +157,19 @@ class Transport:
         """Wait before trying again: longer each time, or as long as the registry asks (30 s at most)."""
         asked = _parse_retry_after(retry_after)
         await anyio.sleep(min(_LONGEST_WAIT_S, max(asked, self.backoff_s * 2 ** (attempt - 1))))
+
+    async def _send_in_time(self, call: Call) -> httpx.Response:
+        """Send a call; one without a body of unknown length must be answered in bounded time."""
+        if callable(call.body):
+            return await self._send_authorized(call)
+        limit_s = _ANSWER_SILENCES * self.silence_limit_s
+        try:
+            with anyio.fail_after(limit_s):
+                return await self._send_authorized(call)
+        except TimeoutError as error:
+            import httpx
+
+            raise httpx.ReadTimeout(f"it did not answer within {limit_s:g} s") from error
 
     async def _send_authorized(self, call: Call) -> httpx.Response:
         key = (self._credentials.edition, call.host, call.scopes)
@@ -203,8 +222,17 @@ class Transport:
         request = client.build_request(call.method, address, headers=headers, content=body)
         if call.params:
             request.url = request.url.copy_merge_params(dict(call.params))
-        is_read = call.method in {"GET", "HEAD"}
-        return await client.send(request, stream=True, follow_redirects=is_read)
+        response = await client.send(request, stream=True)
+        redirects = 0
+        while response.next_request is not None and call.method in {"GET", "HEAD"}:
+            redirects += 1
+            if redirects > _REDIRECTS:
+                await response.aclose()
+                raise CallFailed("it redirects without end", response.status_code, call.host)
+            # Not left to httpx, which reads all that comes with a redirect, however long.
+            await _finish_small(response)
+            response = await client.send(response.next_request, stream=True)
+        return response
 
     def _address(self, scheme: str, call: Call) -> str:
         return f"{scheme}://{self._server(call.host)}/v2/{call.path}"
@@ -229,11 +257,21 @@ class Transport:
             self._clients[local] = httpx.AsyncClient(
                 verify=self._tls(),
                 trust_env=not local,
-                timeout=httpx.Timeout(**_TIMEOUTS_S),
+                timeout=httpx.Timeout(self.silence_limit_s, connect=_CONNECT_LIMIT_S, pool=None),
                 headers={"User-Agent": "dagger-pipeline"},
                 event_hooks={"request": [watch_handshakes]},
             )
         return self._clients[local]
+
+    def _describe(self, error: Exception) -> str:
+        import httpx
+
+        if isinstance(error, httpx.ConnectTimeout):
+            return f"it took no connection within {_CONNECT_LIMIT_S:g} s"
+        text = " ".join(str(error).split()).rstrip(".")
+        if isinstance(error, httpx.TimeoutException) and not text:
+            return f"it was silent for {self.silence_limit_s:g} s"
+        return text[:200].lower() if text else "the connection broke off"
 
     def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
@@ -289,17 +327,30 @@ def _parse_retry_after(text: str) -> float:
         return 0.0  # not there, or not understood: our own pause is good enough
 
 
-def _describe(error: Exception) -> str:
-    text = " ".join(str(error).split()).rstrip(".")
-    return text[:200].lower() if text else type(error).__name__
+def _attempts_after(error: Exception) -> int:
+    import httpx
+
+    if isinstance(error, httpx.TimeoutException):
+        return _SILENT_ATTEMPTS
+    return _CONNECT_ATTEMPTS if isinstance(error, httpx.ConnectError) else _ATTEMPTS
+
+
+async def _finish_small(response: httpx.Response) -> None:
+    """Read a short body to its end, so that the connection can be used again; close on a long one."""
+    left = _REDIRECT_BODY_BYTES
+    async for data in response.aiter_raw():
+        left -= len(data)
+        if left < 0:
+            break
+    await response.aclose()
 
 
 async def _failure(host: str, response: httpx.Response) -> CallFailed:
     import httpx
 
     try:
-        async for data in response.aiter_bytes(8192):
-            body = data
+        async for data in response.aiter_raw():
+            body = data[:8192]
             break
         else:
             body = b""
@@ -318,6 +369,6 @@ def _parse_detail(body: bytes) -> str:
     try:
         error = json.loads(body)["errors"][0]
         text = f"{error.get('code', '')}: {error.get('message', '')}"
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         return ""
     return " ".join(text.split()).strip(": ")[:200]

@@ -19,6 +19,7 @@ from pipeline.engine.oci.errors import (
     FormatRefused,
     PlatformNotOffered,
 )
+from pipeline.engine.oci.model import OCI_INDEX
 from tests.engine.oci.samples import directory, entry, image, put_layer, sha256, tar
 
 if TYPE_CHECKING:
@@ -279,3 +280,21 @@ def test_what_cannot_be_written_is_refused_before_anything_is(tmp_path: Path, st
         "cannot write the image: eStargz layers are not supported",
         "cannot write the image: Docker media types have no name for zstd layers",
     ]
+
+
+def test_indexes_that_list_each_other_often_are_read_once(tmp_path: Path, store: Store) -> None:
+    """Four levels of a thousand entries each are four documents, not a million million."""
+    blobs = tmp_path / "layout/blobs/sha256"
+    blobs.mkdir(parents=True)
+    (tmp_path / "layout/oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    document: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
+    for _ in range(4):
+        data = json.dumps(document).encode()
+        digest = digest_bytes(data)
+        (blobs / digest.removeprefix("sha256:")).write_bytes(data)
+        entries = [{"mediaType": OCI_INDEX, "digest": digest, "size": len(data)}] * 1000
+        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+    (tmp_path / "layout/index.json").write_text(json.dumps(document))
+
+    with pytest.raises(ArchiveRejected, match="it holds no image"):
+        read_archive(tmp_path / "layout", store)
