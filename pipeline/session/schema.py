@@ -28,6 +28,12 @@ ENUM_ALIASES: Final = {
 _SCALARS: Final[dict[str, tuple[type, ...]]] = {"String": (str,), "Boolean": (bool,), "Float": (int, float)}
 
 
+_NO_TEXT: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Halves of letters. Those between are bytes of file names that are no UTF-8."""
+_PATHS: Final = re.compile("path|uri|[a-z]+Path")
+"""The names of arguments that no zero byte may be in."""
+
+
 class InvalidQuery(EngineError):
     """A query does not fit the schema; worded as graphql-core words it."""
 
@@ -149,6 +155,8 @@ class Schema:
                     f'Argument "{owner}.{field.name}({name}:)" of type "{argument.type}" is required, '
                     "but it was not provided."
                 )
+            if isinstance(value, str) and "\0" in value and _PATHS.fullmatch(name):
+                raise InvalidQuery(f'Argument "{owner}.{field.name}({name}:)" holds a zero byte.')
             found[name] = value
         return found
 
@@ -219,6 +227,8 @@ def _fit_scalar(name: str, value: Any) -> Any:
         if not isinstance(value, _SCALARS[name]) or (name == "Float" and isinstance(value, bool)):
             article = "a non" if name != "Float" else "non numeric"
             raise InvalidQuery(f"{name} cannot represent {article} {name.lower()} value: {_shown(value)}")
+        if isinstance(value, str) and _NO_TEXT.search(value):
+            raise InvalidQuery(f"{name} cannot represent a lone surrogate: {_shown(value)}")
         return value
     if isinstance(value, (str, int)) and not isinstance(value, bool):  # ids and custom scalars are texts
         return str(value)

@@ -55,6 +55,14 @@ TOO_MUCH: Final = {
     "open string": ('{ container { withUser(name: "' + "x" * 1_000_000, "Unexpected character"),
     "open block": ('{ container { withUser(name: """' + "\\" * 1_000_000, "Unexpected character"),
     "surrogate": ("\ud800{ version }", "Unexpected character"),
+    "surrogate in a value": (
+        '{ container { withUser(name: "\\ud800") { id } } }',
+        "String cannot represent a lone surrogate",
+    ),
+    "NUL in a path": (
+        '{ container { withNewFile(path: "/a\\u0000", contents: "") { id } } }',
+        'Argument "Container.withNewFile(path:)" holds a zero byte.',
+    ),
     "NUL": ("{ version \0 }", "Unexpected character"),
     "fragment in itself": (
         "{ ...F } fragment F on Query { ...F }",
