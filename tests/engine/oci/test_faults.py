@@ -453,3 +453,47 @@ async def test_an_upload_needs_an_address(store: Store, location: str, what: str
         async with client(store, server.address) as registry:
             with pytest.raises(ImagePushFailed, match=what):
                 await registry.push_blob(parse_reference(f"{server.address}/app"), digest)
+
+
+async def upload_hangs(talk: Talk) -> None:
+    """Never read the body."""
+    await talk.hang()
+
+
+async def upload_is_reset(talk: Talk) -> None:
+    """End the connection while the body comes."""
+    await asyncio.sleep(0.02)
+    talk.reset()
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        pytest.param(upload_hangs, SLOW, id="hangs"),
+        pytest.param(upload_is_reset, "the connection broke off", id="reset"),
+    ],
+)
+async def test_an_upload_that_always_fails_is_given_up(
+    store: Store, fault: Callable[[Talk], Awaitable[None]], what: str
+) -> None:
+    """After four attempts, each with an upload of its own."""
+    digest = store.blobs.put_bytes(os.urandom(1 << 20) * 16)
+    begun = []
+
+    async def script(talk: Talk) -> None:
+        method = talk.head.partition(" ")[0]
+        if method == "HEAD":
+            await talk.say(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        elif method == "POST":
+            begun.append(talk.number)
+            location = f"/v2/app/blobs/uploads/{talk.number}"
+            await talk.say(f"HTTP/1.1 202 Go\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
+        else:
+            await fault(talk)
+
+    async with talking(script) as address, client(store, address) as registry:
+        with pytest.raises(RegistryUnreachable) as caught:
+            await registry.push_blob(parse_reference(f"{address}/app"), digest)
+
+    assert str(caught.value) == f"cannot reach registry `{address}`: {what}"
+    assert len(begun) == 4
