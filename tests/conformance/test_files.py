@@ -155,7 +155,11 @@ def texts(dag: dagger.Client) -> dagger.Directory:
         ({"pattern": ".", "literal": True}, [(".gitignore", 1), ("sub/b.md", 1)]),
         ({"pattern": "^one$"}, [(".hidden", 1), ("a.txt", 1), ("ignored.log", 1)]),
         ({"pattern": "^one$", "skip_hidden": True}, [("a.txt", 1), ("ignored.log", 1)]),
-        ({"pattern": "^one$", "skip_hidden": True, "skip_ignored": True}, [("a.txt", 1)]),
+        pytest.param(
+            {"pattern": "^one$", "skip_hidden": True, "skip_ignored": True},
+            [("a.txt", 1)],
+            marks=pytest.mark.differs("there the rules count in a repository alone"),
+        ),
         ({"pattern": "^one", "insensitive": True, "globs": ["*.md"]}, [("sub/b.md", 1)]),
         ({"pattern": "ONE.\\nend", "multiline": True}, [("sub/b.md", 1)]),
         ({"pattern": "ONE.*end", "multiline": True, "dotall": True}, [("sub/b.md", 1)]),
