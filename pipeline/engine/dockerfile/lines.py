@@ -38,8 +38,8 @@ class Source:
     check: str
 
 
-def split_lines(text: str, *, file: str) -> Source:
-    """Split a Dockerfile into logical lines.
+def split_lines(text: str, *, file: str, escape: str = "\\") -> Source:
+    """Split a Dockerfile into logical lines; `escape` counts where no directive gives another.
 
     Raises:
         DockerfileError: A bad or repeated directive, a heredoc without its end, something that is no
@@ -50,7 +50,7 @@ def split_lines(text: str, *, file: str) -> Source:
     physical = _by_newline(text)
     _check_text(physical, file)
     directives = _read_directives(physical, file)
-    escape = directives.get("escape", "\\")
+    escape = directives.get("escape", escape)
     reader = _Reader(physical, escape, file)
     return Source(
         lines=tuple(reader.read()),

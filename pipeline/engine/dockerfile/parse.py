@@ -45,7 +45,7 @@ def parse_trigger(trigger: str, *, escape: str = "\\", file: str, line: int) -> 
     Raises:
         DockerfileError: It cannot be read, or holds more than one instruction.
     """
-    source = split_lines(trigger, file=file)
+    source = split_lines(trigger, file=file, escape=escape)
     if len(source.lines) != 1:
         raise DockerfileError("parse", file, line, f"ONBUILD trigger `{trigger}` is not one instruction")
     return _parse_line(replace(source.lines[0], number=line), escape=escape, file=file)
@@ -184,7 +184,11 @@ def _paths(request: _Request) -> tuple[tuple[str | Heredoc, ...], str]:
 
     def source(word: str) -> str | Heredoc:
         mark = parse_heredoc(word) if plain else None
-        return word if mark is None else bodies[mark.name]
+        if mark is None:
+            return word
+        if mark.name not in bodies:  # quotes that do not end keep documents from being looked for
+            raise ValueError(f"the document `{mark.name}` is missing: check the quotes of the line")
+        return bodies[mark.name]
 
     return tuple(source(word) for word in words[:-1]), words[-1]
 
