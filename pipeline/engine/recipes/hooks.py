@@ -32,6 +32,18 @@ Binary::apt::APT::Keep-Downloaded-Packages "false";
 Dir::Cache::pkgcache "";
 Dir::Cache::srcpkgcache "";
 """
+# Debian keeps no list of files beside its Python packages; without one pip refuses to replace itself.
+_PYTHON_RECORDS: Final = """\
+import pathlib
+root = pathlib.Path("/usr/lib/python3/dist-packages")
+lists = [path.read_text().splitlines() for path in pathlib.Path("/var/lib/dpkg/info").glob("*.list")]
+for info in root.glob("*.dist-info"):
+    files = next((names for names in lists if str(info) in names), [])
+    inside = [pathlib.Path(name) for name in files if name.startswith(f"{root}/")]
+    lines = [f"{path.relative_to(root)},,\\n" for path in sorted(inside) if path.is_file()]
+    if not (info / "RECORD").exists():
+        (info / "RECORD").write_text("".join([*lines, f"{info.name}/RECORD,,\\n"]))
+"""
 _NODE_ENTRYPOINT: Final = """\
 #!/bin/sh
 set -e
@@ -64,6 +76,7 @@ def _python_hooks() -> list[str]:
         'rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED',
         'for name in python python3 pip pip3; do ln -s "/usr/bin/$name" "$1/usr/local/bin/$name"; done',
         'version="$(readlink "$1/usr/bin/python3")"; ln -s "/usr/bin/$version" "$1/usr/local/bin/$version"',
+        f'chroot "$1" python3 -B -c {shlex.quote(_PYTHON_RECORDS)}',
     ]
 
 

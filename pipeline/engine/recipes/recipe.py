@@ -14,7 +14,7 @@ from pipeline.errors import UsageError
 
 Family = Literal["debian", "python", "node"]
 
-RECIPES_VERSION: Final = 1
+RECIPES_VERSION: Final = 2
 """Part of every recipe's digest: raised when the way recipes are built changes."""
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
