@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 _FILE: Final = re.compile(
-    r"(?:^|/)(?:(?P<before>[\w.-]+)\.)?(?:Dockerfile|Containerfile)(?:\.(?P<after>[\w.-]+))?$"
+    r"(?:^|/)(?:(?P<before>[\w.-]+)\.)?(?:[Dd]ockerfile|Containerfile)(?:\.(?P<after>[\w.-]+))?$"
 )
 _NOT_BUILT: Final = re.compile(
     r"(?:^|/)(?:tests?|testing|docs?|examples?|fixtures|\.devcontainer|\.github|vendor|node_modules)/"

@@ -26,7 +26,7 @@ from pipeline.engine.dockerfile.session import BuildSession, Origin, Site
 from pipeline.engine.dockerfile.transfer import transfer
 from pipeline.engine.files import BadPath
 from pipeline.engine.oci.platform import host_platform, normalise_platform
-from pipeline.engine.paths import NameTooLong, join
+from pipeline.engine.paths import NameTooLong, base_name, join
 from pipeline.engine.patterns import BadPattern
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pipeline.engine import ops
     from pipeline.engine.files import Directory
 
+_USUAL_NAME: Final = "Dockerfile"  # in lower case it is found too
 PROXY_NAMES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 
 
@@ -54,7 +55,8 @@ async def build(
     """Return the container that the Dockerfile of `context` describes.
 
     Args:
-        dockerfile: Its path in `context`; it is read before the ignore file has its say.
+        dockerfile: Its path in `context`; it is read before the ignore file has its say. Where there is
+            no `Dockerfile`, `dockerfile` is taken.
         platform: What to build for; None means this machine's.
         target: The name or number of a stage; "" means the last one.
         secrets: Pairs of a name and a handle; RUN mounts find them by name, and the result has each
@@ -93,6 +95,8 @@ def _read(root: Path, directory: str, dockerfile: str) -> tuple[str, tuple[str, 
     path = join(directory, dockerfile.lstrip("/"))
     try:
         text = read_text(root, path)
+        if text is None and base_name(path) == _USUAL_NAME:
+            text = read_text(root, path.removesuffix(_USUAL_NAME) + _USUAL_NAME.lower())
         ignored = read_ignore_patterns(root, directory, dockerfile)
     except TooLarge as error:
         raise DockerfileError("read", dockerfile, 0, str(error)) from error

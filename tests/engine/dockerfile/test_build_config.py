@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pipeline.engine import ops
+from pipeline.engine.dockerfile.build import build
 from pipeline.engine.dockerfile.instructions import DockerfileError
+from pipeline.engine.files import Directory
 from pipeline.engine.oci.config import ImageConfig
-from tests.engine.dockerfile.helpers import CopyingSession, ImageUnknown, execs
+from tests.engine.dockerfile.helpers import CopyingSession, Files, ImageUnknown, execs
 
 pytestmark = pytest.mark.anyio
 PATH = ("PATH", "/usr/bin:/bin")
@@ -245,11 +247,21 @@ async def test_the_dockerfile_is_read_before_it_is_ignored(session: CopyingSessi
 
 async def test_a_missing_dockerfile_is_named(session: CopyingSession) -> None:
     """With the path that was asked for."""
-    from pipeline.engine.dockerfile.build import build
-    from pipeline.engine.files import Directory
-
     with pytest.raises(DockerfileError, match=r"^cannot read `x/Dockerfile`: no such file or directory$"):
         await build(session, Directory(), dockerfile="x/Dockerfile")
+
+
+async def test_a_lower_case_dockerfile_is_taken_where_there_is_no_other(session: CopyingSession) -> None:
+    """In any folder; a file of another name is not looked for under two."""
+    lower: Files = {"sub/dockerfile": "FROM scratch\nCOPY a /lower", "a": "a"}
+    both: Files = {**lower, "sub/Dockerfile": "FROM scratch\nCOPY a /upper"}
+
+    found = [
+        session.files(await build(session, Directory(tree=session.tree(files)), dockerfile="sub/Dockerfile"))
+        for files in (lower, both)
+    ]
+
+    assert found == [{"/lower": "a"}, {"/upper": "a"}]
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ from pipeline.detect.dockerfiles import DockerfileFound, find_dockerfiles, image
 
 
 def test_each_dockerfile_gets_a_name_and_its_folder_as_context() -> None:
-    files = ["Dockerfile", "web/Dockerfile", "worker.Dockerfile", "Dockerfile.debug", "web/app.py"]
+    files = ["dockerfile", "web/Dockerfile", "worker.Dockerfile", "Dockerfile.debug", "web/app.py"]
 
     found = find_dockerfiles(files, "shop", {"web/Dockerfile": "COPY app.py /"}.get)
 
     assert found == (
-        DockerfileFound(path="Dockerfile", context=".", image="shop"),
         DockerfileFound(path="Dockerfile.debug", context=".", image="shop-debug"),
+        DockerfileFound(path="dockerfile", context=".", image="shop"),
         DockerfileFound(path="worker.Dockerfile", context=".", image="shop-worker"),
         DockerfileFound(path="web/Dockerfile", context="web", image="shop-web"),
     )
