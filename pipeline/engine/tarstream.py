@@ -22,6 +22,9 @@ _HEADER_LIMIT_BYTES: Final = (
 _HEADERS_LIMIT_BYTES: Final = 4 << 20  # of all headers of one entry, maps of sparse files too
 _GLOBALS_LIMIT: Final = 256
 _GLOBALS_LIMIT_BYTES: Final = 1 << 20
+DEPTH_LIMIT: Final = 500
+"""Of directories in each other: no image is so deep, and much deeper ones cannot be removed recursively."""
+
 _SMALL_BYTES: Final = 4 << 30
 _RATIO: Final = 200  # deflate makes no more than 1030 bytes of one, and of zeros alone
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from pipeline.engine.mounts import is_user_namespace
 from pipeline.engine.rootpath import EditFailed, is_directory, make_directories, remove, resolve
-from pipeline.engine.tarstream import TarRefused, TarStream, size_limit
+from pipeline.engine.tarstream import DEPTH_LIMIT, TarRefused, TarStream, size_limit
 from pipeline.engine.treehash import OVERLAY_PREFIXES
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ class _Unpacker:
         real = self._places.get(above)
         if real is None or not is_directory(real):
             real = resolve(self._root, f"{self._top}/{above}")
+            if real.count("/") - self._root.count("/") > DEPTH_LIMIT:
+                raise EditFailed("unpack", name, f"it is more than {DEPTH_LIMIT} directories deep")
             make_directories(real)
             self._places[above] = real
         return resolve(self._root, f"{real[len(self._root) :]}/{last}", follow_last=False)

@@ -84,7 +84,7 @@ def parse_image(data: bytes) -> ParsedImage:
         raise InvalidImage(f"it is not JSON ({error})") from error
     try:
         return _parse_document(document)
-    except (TypeError, AttributeError, KeyError, ValueError) as error:
+    except (TypeError, AttributeError, KeyError, ValueError, OverflowError) as error:
         raise InvalidImage(f"a field has the wrong shape ({error})") from error
 
 

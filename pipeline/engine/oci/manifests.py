@@ -30,7 +30,7 @@ def choose_manifest(ref: Reference, platform: str, document: Mapping[str, Any]) 
         PlatformNotOffered: None does.
         InvalidImage: The index is malformed.
     """
-    entries = [parse_descriptor(each) for each in document.get("manifests") or ()]
+    entries = [parse_descriptor(each) for each in list_in(document, "manifests")]
     images = [each for each in entries if each.media_type in MANIFESTS]
     offered = [each for each in images if each.platform and not each.platform.startswith("unknown/")]
     if not offered and len(images) == 1:
@@ -56,13 +56,41 @@ def parse_document(data: bytes) -> dict[str, Any]:
     return document
 
 
+def list_in(document: Mapping[str, Any], name: str) -> list[Any]:
+    """Return a list of the document; empty when it is not there.
+
+    Raises:
+        InvalidImage: It is something else.
+    """
+    value = document.get(name)
+    if value is not None and not isinstance(value, list):
+        raise InvalidImage(f"its `{name}` is no list")
+    return value or []
+
+
+def table_in(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return an object of the document; empty when it is not there.
+
+    Raises:
+        InvalidImage: It is something else.
+    """
+    value = document.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise InvalidImage(f"its `{name}` is no object")
+    return value or {}
+
+
 def media_type_of(document: Mapping[str, Any]) -> str:
-    """Tell what a document is; OCI lets it leave that out."""
+    """Tell what a document is; OCI lets it leave that out.
+
+    Raises:
+        InvalidImage: It is malformed.
+    """
     if told := document.get("mediaType"):
         return str(told)
     if "manifests" in document:
         return OCI_INDEX
     if document.get("schemaVersion") == 1:
         return "application/vnd.docker.distribution.manifest.v1+json"
-    config_type = str((document.get("config") or {}).get("mediaType") or "")
+    config_type = str(table_in(document, "config").get("mediaType") or "")
     return DOCKER_MANIFEST if "docker" in config_type else OCI_MANIFEST

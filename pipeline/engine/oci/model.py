@@ -104,7 +104,7 @@ def parse_descriptor(table: Any) -> Descriptor:
             platform=_platform_text(platform) if named else "",
             annotations=tuple(sorted((table.get("annotations") or {}).items())),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise InvalidImage(f"a descriptor has the wrong shape ({error!r})") from error
 
 

@@ -31,7 +31,7 @@ from pipeline.engine.oci.merged import (
     read_xattrs,
 )
 from pipeline.engine.oci.pack import OPAQUE_MARKER, WHITEOUT
-from pipeline.engine.tarstream import TarRefused, TarStream, size_limit
+from pipeline.engine.tarstream import DEPTH_LIMIT, TarRefused, TarStream, size_limit
 
 if TYPE_CHECKING:
     import tarfile
@@ -258,6 +258,8 @@ class _Unpacker:
                 continue
             target = self._find_link(trail[-1], name)
             if target is None:
+                if len(trail) > DEPTH_LIMIT:
+                    raise LayerRejected(f"it is more than {DEPTH_LIMIT} directories deep")
                 trail.append(self._step(trail[-1], name))
                 continue
             links += 1
