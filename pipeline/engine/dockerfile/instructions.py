@@ -265,5 +265,6 @@ class Dockerfile:
     instructions: tuple[Instruction, ...]
     escape: str = "\\"
     syntax: str = ""
+    syntax_line: int = 0
     check: str = ""
     file: str = "Dockerfile"

@@ -36,6 +36,7 @@ class Source:
     escape: str
     syntax: str
     check: str
+    syntax_line: int = 0  # where `syntax` stands, 0 when it is absent
 
 
 def split_lines(text: str, *, file: str, escape: str = "\\") -> Source:
@@ -49,7 +50,7 @@ def split_lines(text: str, *, file: str, escape: str = "\\") -> Source:
         raise DockerfileError("parse", file, 0, f"it is larger than {FILE_LIMIT >> 20} MiB")
     physical = _by_newline(text)
     _check_text(physical, file)
-    directives = _read_directives(physical, file)
+    directives, at = _read_directives(physical, file)
     escape = directives.get("escape", escape)
     reader = _Reader(physical, escape, file)
     return Source(
@@ -57,6 +58,7 @@ def split_lines(text: str, *, file: str, escape: str = "\\") -> Source:
         escape=escape,
         syntax=directives.get("syntax", ""),
         check=directives.get("check", ""),
+        syntax_line=at.get("syntax", 0),
     )
 
 
@@ -97,8 +99,10 @@ def _check_text(lines: list[str], file: str) -> None:
         raise error
 
 
-def _read_directives(lines: list[str], file: str) -> dict[str, str]:
+def _read_directives(lines: list[str], file: str) -> tuple[dict[str, str], dict[str, int]]:
+    """Return the values of the directives, and their lines."""
     found: dict[str, str] = {}
+    at: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         match = _DIRECTIVE.match(line.strip())
         if match is None:
@@ -110,8 +114,8 @@ def _read_directives(lines: list[str], file: str) -> dict[str, str]:
             raise DockerfileError("parse", file, number, f"only one {name} parser directive can be used")
         if name == "escape" and value not in ("\\", "`"):
             raise DockerfileError("parse", file, number, f"invalid ESCAPE '{value}': it must be ` or \\")
-        found[name] = value
-    return found
+        found[name], at[name] = value, number
+    return found, at
 
 
 class _Reader:

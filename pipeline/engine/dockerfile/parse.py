@@ -35,7 +35,12 @@ def parse_dockerfile(text: str, *, file: str = "Dockerfile") -> Dockerfile:
     if not found:
         raise DockerfileError("parse", file, 0, "file with no instructions")
     return Dockerfile(
-        instructions=found, escape=source.escape, syntax=source.syntax, check=source.check, file=file
+        instructions=found,
+        escape=source.escape,
+        syntax=source.syntax,
+        syntax_line=source.syntax_line,
+        check=source.check,
+        file=file,
     )
 
 

@@ -157,7 +157,9 @@ def declare_args(
 def _check_frontend(dockerfile: Dockerfile) -> None:
     image = dockerfile.syntax.split()[0] if dockerfile.syntax else ""
     if image and not _FRONTEND.match(image):
-        error = DockerfileError("build", dockerfile.file, 1, f'syntax frontend "{image}" is unsupported')
+        error = DockerfileError(
+            "build", dockerfile.file, dockerfile.syntax_line, f'syntax frontend "{image}" is unsupported'
+        )
         error.hint = "only docker/dockerfile is built in: remove the `# syntax=` line"
         raise error
 

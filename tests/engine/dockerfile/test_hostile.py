@@ -112,7 +112,7 @@ REFUSED = {
     "two marks": ("\ufeff\ufeffFROM a", "parse", 1, "unknown instruction: \\ufeffFROM"),
     "colours": ("FROM a\n\x1b[31mRUN x", "parse", 2, "unknown instruction: \\x1b[31MRUN"),
     "frontend": (
-        "# syntax=evil.example/frontend:1\nFROM a", "build", 1,
+        "# escape=`\n# syntax=evil.example/frontend:1\nFROM a", "build", 2,
         'syntax frontend "evil.example/frontend:1" is unsupported',
     ),
     "mount": (
