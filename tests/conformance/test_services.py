@@ -402,7 +402,7 @@ async def test_ports_of_datagrams(dag: dagger.Client, base: dagger.Container, da
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as client:
         client.connect(("127.0.0.1", await (await tunnel.ports())[0].port()))
         outward = await ask(client, b"from the host")
-    command = "/d 54 $(grep db /etc/hosts | cut -f1) 'from a container'"
+    command = r"/d 54 $(sed -n 's/\tdb$//p' /etc/hosts) 'from a container'"
     inward = await server.with_service_binding("db", host).with_exec(["sh", "-c", command]).stdout()
 
     await tunnel.stop()
