@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from fnmatch import fnmatchcase
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +53,7 @@ FORMS = {
     "prefix that is not there": ("${V#x}", "foobarbaz"),
     "replace first": ("${A/a/b}", "baa"),
     "replace all": ("${A//a/b}", "bbb"),
+    "replace all of it": ("${A//*/b}", "b"),
     "replace by nothing": ("${V/ba/}", "foorbaz"),
     "replace wildcard": ("${V/b*/X}", "fooX"),
     "replace escaped slash": (r"${P//\//_}", "_usr_local_bin_tool"),
@@ -159,3 +163,33 @@ def test_trimming_leaves_an_end_of_the_value(value: str, pattern: str) -> None:
     assert value.endswith(short)
     assert short.endswith(long)
     assert value.startswith(head)
+
+
+_LETTERS = st.text("ab", max_size=6)
+
+
+@given(
+    value=_LETTERS,
+    pattern=st.text("ab*?", min_size=1, max_size=5),
+    mark=st.sampled_from(["#", "##", "%", "%%"]),
+)
+def test_trimming_takes_the_shortest_or_longest_end_that_matches(value: str, pattern: str, mark: str) -> None:
+    """Every cut of the value is tried, with the standard library's matching of file names."""
+    cuts = range(len(value) + 1)
+    ends = {cut: value[:cut] if mark[0] == "#" else value[len(value) - cut :] for cut in cuts}
+    fitting = [cut for cut, end in ends.items() if fnmatchcase(end, pattern)]
+    cut = (max(fitting) if len(mark) == 2 else min(fitting)) if fitting else 0
+
+    found = expand_word(f"${{V{mark}{pattern}}}", {"V": value})
+
+    assert found == (value[cut:] if mark[0] == "#" else value[: len(value) - cut])
+
+
+@given(value=_LETTERS, pattern=st.text("ab*?", min_size=1, max_size=5))
+def test_replacing_takes_the_first_longest_match(value: str, pattern: str) -> None:
+    """As a regular expression with greedy stars does."""
+    expression = pattern.replace("*", ".*").replace("?", ".")
+
+    found = expand_word(f"${{V/{pattern}/-}}", {"V": value})
+
+    assert found == re.sub(expression, "-", value, count=1)

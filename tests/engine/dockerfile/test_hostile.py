@@ -134,7 +134,7 @@ def test_hostile_files_are_refused_with_file_and_line_in_bounded_time_and_memory
 
 
 def test_large_and_odd_files_that_are_no_harm_are_taken() -> None:
-    """Many comments, a long continuation, a byte order mark, comments in another encoding."""
+    """Many comments, a long continuation, comments in another encoding, patterns of many stars."""
     texts = [
         "FROM a\n" + "# x\n" * 100_000,
         "FROM a\nRUN " + "x \\\n" * 100_000 + "y",
@@ -143,6 +143,7 @@ def test_large_and_odd_files_that_are_no_harm_are_taken() -> None:
         "FROM a\nRUN " + '"$(' * 20_000,
         "\n".join(["FROM a AS s0", *(f"FROM s{n} AS s{n + 1}" for n in range(4999))]),
         "FROM a AS x\nCOPY --from=y f /\nFROM a AS y\nFROM x",
+        f"ARG A={'a' * 60_000}\nARG B=${{A%{'a*' * 500}b}}\nARG C=${{A/{'a*' * 500}b/c}}\nFROM a",
     ]
 
     assert _refusals(texts) == [""] * len(texts)
