@@ -21,6 +21,7 @@ from pipeline.engine.oci.errors import LayerRejected
 from pipeline.engine.oci.layer import REPRODUCIBLE_EPOCH_S, apply_layer, write_layer
 from pipeline.engine.oci.model import LayerBlob, compression_of, oci_layer_type
 from pipeline.engine.oci.reference import InvalidReference, parse_reference
+from pipeline.engine.store.values import told_when_full
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,10 +49,12 @@ def add_layer(
 
     Raises:
         LayerRejected: It is damaged, hostile, or its content is not what `diff_id` says.
+        StoreUnusable: The disk is full.
     """
     draft = store.snapshots.prepare(parent)
     try:
-        actual = apply_layer(blob, draft.upper, store.snapshots.lowers(parent))
+        with told_when_full(store.root):
+            actual = apply_layer(blob, draft.upper, store.snapshots.lowers(parent))
         if actual != diff_id:
             raise LayerRejected(f"its content is {actual}, not {diff_id}")
         snapshot = store.snapshots.commit(draft, identity=identity, kind=kind)

@@ -317,7 +317,7 @@ def _connect_errors() -> tuple[type[Exception], ...]:
 def _parse_retry_after(text: str) -> float:
     if not text:
         return 0.0
-    if text.strip().isdigit():
+    if text.isascii() and text.strip().isdigit():
         return float(text)
     import email.utils
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import subprocess
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,14 @@ import pytest
 
 from pipeline.engine.oci.image import add_layer, convert_layer, layers_of
 from pipeline.engine.oci.layer import write_layer
+from pipeline.engine.store import Store, StoreUnusable
 from tests.engine.oci.samples import entry, listing, put_layer, put_snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.engine.oci.model import LayerBlob
-    from pipeline.engine.store import Snapshot, Store
+    from pipeline.engine.store import Snapshot
 
 pytestmark = pytest.mark.root
 
@@ -171,3 +173,25 @@ def chain(store: Store, snapshot: Snapshot) -> list[Snapshot]:
         found.insert(0, snapshot)
         snapshot = store.snapshots.get(snapshot.parent)
     return found
+
+
+def test_a_layer_that_does_not_fit_on_the_disk_is_told_so(tmp_path: Path) -> None:
+    """In the sentence of every full disk; the draft is gone and its room is free again."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)
+    try:
+        store = Store.open(disk / "store")
+        layer = put_layer(store, entry("big", bytes(8 << 20)))
+        path = store.blobs.path(layer.digest)
+        before = shutil.disk_usage(disk).used
+
+        with pytest.raises(StoreUnusable) as caught:
+            add_layer(store, store.snapshots.empty, path, layer.diff_id, layer.diff_id)
+
+        assert "no space left on device" in str(caught.value)
+        assert caught.value.hint == "prune the store, or free space on its disk"
+        assert shutil.disk_usage(disk).used - before < 1 << 20
+        store.close()
+    finally:
+        subprocess.run(["umount", disk], check=True)

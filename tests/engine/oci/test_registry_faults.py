@@ -299,6 +299,7 @@ async def test_a_manifest_of_another_digest_than_told_or_asked_for_is_refused(st
     "ask",
     [
         pytest.param(lambda: "1", id="seconds"),
+        pytest.param(lambda: "1 ", id="seconds-and-a-space"),
         pytest.param(lambda: email.utils.formatdate(time.time() + 2, usegmt=True), id="date"),
     ],
 )
@@ -497,3 +498,30 @@ async def test_an_upload_that_always_fails_is_given_up(
 
     assert str(caught.value) == f"cannot reach registry `{address}`: {what}"
     assert len(begun) == 4
+
+
+@pytest.mark.parametrize("asked", ["\xb2", "soon", "-1", "Mon, 99 Foo 2026"])
+async def test_a_pause_that_makes_no_sense_is_the_clients_own(store: Store, asked: str) -> None:
+    """The next try comes after it."""
+    answers = [Answer(status=429, headers={"Retry-After": asked}), Answer(body=DATA)]
+
+    with serve(lambda _: answers.pop(0)) as server:
+        async with client(store, server.address) as registry:
+            path = await registry.fetch_blob(parse_reference(f"{server.address}/app"), BLOB)
+
+    assert path.read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    ("location", "what"),
+    [
+        pytest.param("http://storage:port/", "invalid url in location header", id="broken"),
+        pytest.param("ftp://storage.invalid/", "request url has an unsupported protocol", id="ftp"),
+    ],
+)
+async def test_a_redirect_that_leads_nowhere_is_told(store: Store, location: str, what: str) -> None:
+    """As the registry's failure; nothing else is asked."""
+    with serve(lambda _: Answer(status=302, headers={"Location": location})) as server:
+        async with client(store, server.address) as registry:
+            with pytest.raises(RegistryUnreachable, match=what):
+                await registry.resolve(f"{server.address}/app:1", AMD64)
