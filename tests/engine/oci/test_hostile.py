@@ -194,14 +194,15 @@ def test_replacing_every_directory_costs_no_more_than_making_them(tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_million_entries_pass_in_bounded_memory(tmp_path: Path) -> None:
     """What is remembered of an entry goes with it."""
     import resource
 
-    info = tarfile.TarInfo("d/f0000000")
+    info = tarfile.TarInfo()
     with open(tmp_path / "blob", "wb") as out:
         for number in range(1_000_000):
-            info.name = f"d/f{number % 1000:07}"
+            info.name = f"d/.wh.{number:07}"
             out.write(info.tobuf(tarfile.USTAR_FORMAT))
         out.write(bytes(2 * BLOCK))
     (tmp_path / "upper").mkdir()
@@ -210,7 +211,7 @@ def test_a_million_entries_pass_in_bounded_memory(tmp_path: Path) -> None:
     apply_layer(tmp_path / "blob", tmp_path / "upper", ())
 
     grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert len(os.listdir(tmp_path / "upper" / "d")) == 1000
+    assert os.listdir(tmp_path / "upper" / "d") == []
     assert grown_mib < 64
 
 
