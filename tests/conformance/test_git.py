@@ -108,7 +108,7 @@ async def test_refs_that_are_not_there(repository: dagger.GitRepository, sample:
         await repository.branch("none").id()
     with pytest.raises(dagger.QueryError, match='repository does not contain ref "refs/tags/none"'):
         await repository.tag("none").id()
-    with pytest.raises(dagger.QueryError, match="does not contain ref"):
+    with pytest.raises(dagger.QueryError):
         await repository.commit("0" * 40).tree().sync()
 
 
@@ -401,6 +401,7 @@ async def test_equal_commits_are_equal_trees(engines: Engines, sample: Sample) -
     assert len(digests) == 1
 
 
+@pytest.mark.differs("there a server of plain files is not understood")
 async def test_a_repository_on_a_service(
     dag: dagger.Client, base: dagger.Container, sample: Sample, tmp_path: Path
 ) -> None:
