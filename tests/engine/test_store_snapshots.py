@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.engine import mounts
 from pipeline.engine.store import Snapshot, SnapshotNotFound, Store
+from pipeline.engine.store.layers import flatten, remove_tree
 from pipeline.engine.treehash import content_digest
 from tests.engine.store_helpers import commit, key, opened, read, write
 
@@ -280,3 +281,25 @@ def test_a_store_works_without_root_in_a_user_namespace(tmp_path: Path) -> None:
     done = subprocess.run([*argv, tmp_path / "store"], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout) == (0, "['dir', 'dir/new']\n" * 2), done.stderr
+
+
+def test_a_tree_of_any_depth_is_flattened_and_removed(tmp_path: Path) -> None:
+    """A command may go deeper than Python's stack, and than a path can say."""
+    for levels in (1500, 6000):
+        root = tmp_path / "deep"
+        root.mkdir()
+        place = os.open(root, os.O_RDONLY)
+        for _ in range(levels):
+            os.mkdir("d", dir_fd=place)
+            below = os.open("d", os.O_RDONLY, dir_fd=place)
+            os.close(place)
+            place = below
+        os.close(place)
+
+        if levels * 2 < os.pathconf("/", "PC_PATH_MAX") - 500:
+            flatten([root], tmp_path / "flat")
+            assert (tmp_path / "flat" / "/".join(["d"] * levels)).is_dir()
+            remove_tree(tmp_path / "flat")
+        remove_tree(root)
+
+        assert list(tmp_path.iterdir()) == []

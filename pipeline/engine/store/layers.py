@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import stat
+import subprocess
 from typing import TYPE_CHECKING, Final
 
 from pipeline.engine.treehash import OVERLAY_PREFIXES, find_xattrs
@@ -83,16 +85,45 @@ def flatten(lowers: Sequence[Path], target: Path) -> None:
         OSError: The file system refuses; what was made is left behind.
     """
     os.mkdir(target)
-    _flatten_directory([os.fspath(lower) for lower in lowers], os.fspath(target))
+    pending = [([os.fspath(lower) for lower in lowers], os.fspath(target))]
+    made = []
+    while pending:
+        sources, place = pending.pop()
+        made.append((sources[0], place))
+        pending += _flatten_directory(sources, place)
+    for source, place in reversed(made):  # those below first: making them changed the times above
+        copy_attributes(source, place)
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory; parts that are gone already, or go meanwhile, are no error."""
-    shutil.rmtree(path, onerror=_ignore_missing)
+    """Remove a directory, however deep; parts that are gone already, or go meanwhile, are no error."""
+    pending, found = [os.fspath(path)], []
+    try:
+        while pending:
+            directory = pending.pop()
+            found.append(directory)
+            with contextlib.suppress(FileNotFoundError), os.scandir(directory) as listing:
+                for item in listing:
+                    if item.is_dir(follow_symlinks=False):
+                        pending.append(item.path)
+                    else:
+                        with contextlib.suppress(FileNotFoundError):
+                            os.unlink(item.path)
+        for directory in reversed(found):
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(directory)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        # A command can go deeper than a path can say; this program goes down step by step.
+        subprocess.run(["rm", "-rf", "--one-file-system", "--", path], check=True, capture_output=True)
 
 
-def _flatten_directory(sources: list[str], target: str) -> None:
-    """Merge directories of the same name, top first, none of them hidden by another."""
+def _flatten_directory(sources: list[str], target: str) -> list[tuple[list[str], str]]:
+    """Merge directories of the same name, top first, none of them hidden by another.
+
+    Returns the directories in it: what each consists of, and where it was made.
+    """
     found: dict[str, list[os.DirEntry[str]]] = {}
     closed: set[str] = set()  # names a higher layer has decided: a file, a whiteout, an opaque directory
     for source in sources:
@@ -108,14 +139,15 @@ def _flatten_directory(sources: list[str], target: str) -> None:
             closed.add(item.name)
             if item.name not in found and not is_whiteout(info):
                 found[item.name] = [item]
+    below = []
     for name, items in found.items():
         path = os.path.join(target, name)
         if items[0].is_dir(follow_symlinks=False):
             os.mkdir(path)
-            _flatten_directory([item.path for item in items], path)
+            below.append(([item.path for item in items], path))
         else:
             _link(items[0].path, path)
-    copy_attributes(sources[0], target)
+    return below
 
 
 def _scan(directory: str) -> Iterator[os.DirEntry[str]]:
@@ -144,8 +176,3 @@ def _drop_opaque_mark(directory: str) -> None:
     for name in os.listxattr(directory, follow_symlinks=False):
         if name.startswith(OVERLAY_PREFIXES):
             os.removexattr(directory, name, follow_symlinks=False)
-
-
-def _ignore_missing(_function: object, _path: str, error: tuple[type, BaseException, object]) -> None:
-    if not isinstance(error[1], FileNotFoundError):
-        raise error[1]
