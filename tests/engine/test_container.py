@@ -95,7 +95,7 @@ def test_a_health_check_is_read_when_it_is_set() -> None:
         args=("curl x",), interval_s=90.0, retries=2, **IN_SHELL
     )
     assert made.without_docker_healthcheck().config.healthcheck is None
-    with pytest.raises(BadArgument, match="exactly one argument"):
+    with pytest.raises(BadArgument, match="must be a single element when shell mode is set"):
         EMPTY.with_docker_healthcheck(["a", "b"], **IN_SHELL)
     with pytest.raises(BadDuration):
         EMPTY.with_docker_healthcheck(["a"], timeout="soon")
