@@ -34,6 +34,7 @@ COMPILING: Final = re.compile(
     r"Getting requirements to build \w+ did not run|Building wheel for .* did not run|Failed to build "
 )
 TAIL_LINES: Final = 40
+HASHED: Final = "--hash="
 
 
 @stage(timeout_s=1800)
@@ -99,8 +100,13 @@ def install(container: dagger.Container, project: PythonProject, ctx: Context) -
     if project.installer == "pdm":
         container = _tool(container, "pdm")
         return container.with_exec([f"{TOOLS}/bin/pdm", "sync", "--no-self", "--no-editable", "-G:all"])
+    is_hashed = False
     for name in project.requirement_files:
-        container = _with_requirements(container, name, ctx)
+        text = (ctx.root / name).read_text(encoding="utf-8", errors="replace")
+        container = _with_requirements(container, name, text)
+        is_hashed = is_hashed or HASHED in text
+    if is_hashed:
+        container = container.with_exec(["pip", "check"])
     if project.requirements:
         text = "\n".join(project.requirements) + "\n"
         container = container.with_new_file(f"{FOLDER}/.project-requirements.txt", text)
@@ -121,7 +127,7 @@ def _with_poetry(container: dagger.Container, project: PythonProject, ctx: Conte
     groups = [word for name in project.test_groups for word in ("--with", name)]
     extras = [word for name in project.test_extras for word in ("--extras", name)]
     argv = [f"{TOOLS}/bin/poetry", "export", "--no-interaction", "--output", EXPORTED, *groups, *extras]
-    return container.with_exec(argv).with_exec(["pip", "install", "-r", EXPORTED])
+    return container.with_exec(argv).with_exec(["pip", "install", "--no-deps", "-r", EXPORTED])
 
 
 def _tool(container: dagger.Container, *names: str) -> dagger.Container:
@@ -144,10 +150,14 @@ def _with_uv(container: dagger.Container, project: PythonProject) -> dagger.Cont
     return with_env(container, env).with_exec(argv)
 
 
-def _with_requirements(container: dagger.Container, name: str, ctx: Context) -> dagger.Container:
-    """Install one requirements file; lines that name the project itself are left for later stages."""
-    text = (ctx.root / name).read_text(encoding="utf-8", errors="replace")
+def _with_requirements(container: dagger.Container, name: str, text: str) -> dagger.Container:
+    """Install one requirements file; lines that name the project itself are left for later stages.
+
+    A file with hashes names everything there is: nothing is resolved, which pip before 23.3 does wrongly for
+    extras as soon as a newer version is out. What such a file lacks `pip check` tells.
+    """
     kept = [line for line in text.splitlines() if not LOCAL_LINE.match(line)]
     if len(kept) != len(text.splitlines()):
         container = container.with_new_file(f"{FOLDER}/{name}", "\n".join(kept) + "\n")
-    return container.with_exec(["pip", "install", "-r", name])
+    whole = ["--no-deps"] if HASHED in text else []
+    return container.with_exec(["pip", "install", *whole, "-r", name])
