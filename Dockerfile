@@ -5,7 +5,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev &
 WORKDIR /build
 COPY requirements.lock .
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m venv /opt/pipeline && /opt/pipeline/bin/pip install --require-hashes -r requirements.lock
+    python -m venv /opt/pipeline && /opt/pipeline/bin/pip install --no-deps --require-hashes -r requirements.lock
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY pipeline pipeline
 RUN --mount=type=cache,target=/root/.cache/pip /opt/pipeline/bin/pip install --no-deps .
