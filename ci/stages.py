@@ -12,7 +12,9 @@ async def example_unit(ctx: Context, checkout: Source) -> TestReport:
     container = await python_container(ctx, "python:3.11-slim")
     files = (await source(ctx)).directory("ci/example")
     container = container.with_file("/src/requirements-test.lock", files.file("requirements-test.lock"))
-    container = container.with_exec(["pip", "install", "--no-deps", "--require-hashes", "-r", "requirements-test.lock"])
+    container = container.with_exec(
+        ["pip", "install", "--no-deps", "--require-hashes", "-r", "requirements-test.lock"]
+    )
     container = container.with_directory("/src", files).with_exec(["pip", "install", "--no-deps", "-e", "."])
     argv = ["python", "-m", "pytest", "--junitxml=/reports/junit.xml", "--cov=notes"]
     return await run_tests(ctx, container, argv)
