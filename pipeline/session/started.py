@@ -158,7 +158,7 @@ def _begin(settings: EngineSettings, workdir: Path, events: int) -> subprocess.P
         stderr=subprocess.PIPE,
         pass_fds=(events,),
         start_new_session=True,  # Ctrl-C is for the scheduler, which then ends the session in order
-        env=environ,
+        env={**environ, "PIPELINE_ENGINE_IDLE": "0"},  # it is not to ask for the engine that stays itself
     )
 
 

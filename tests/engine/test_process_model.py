@@ -110,6 +110,22 @@ async def test_the_next_session_finds_the_engine_of_the_last(store: Path, tmp_pa
     wait_until(lambda: keeper_pids(store) == [])
 
 
+async def test_a_session_that_wants_no_engine_to_stay_leaves_none(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the environment says: its process is the engine, and ends with it."""
+    for name in ("CI", "PIPELINE_ENGINE_IDLE"):
+        monkeypatch.delenv(name, raising=False)
+    settings = EngineSettings(store=str(store), offline=True)
+
+    async with open_session(
+        Target(kind="embedded"), settings, workdir=tmp_path, observer=lambda _event: None
+    ) as client:
+        assert await client.container().with_new_file("/a", "b").file("/a").contents() == "b"
+
+    assert (find_keepers(store), (store / "warm").exists()) == ([], False)
+
+
 def test_sessions_at_once_share_no_variable_folder_or_token(store: Path, tmp_path: Path) -> None:
     """Each has the variables, the directory and the token of its own client."""
     for name in ("one", "two"):
