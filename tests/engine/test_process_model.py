@@ -110,6 +110,7 @@ async def test_the_next_session_finds_the_engine_of_the_last(store: Path, tmp_pa
     wait_until(lambda: keeper_pids(store) == [])
 
 
+@pytest.mark.anyio
 async def test_a_session_that_wants_no_engine_to_stay_leaves_none(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
