@@ -9,10 +9,11 @@ import click
 
 from pipeline.cli.options import directory_option, image_fallback_option, json_option
 from pipeline.cli.output import say, write, write_json
-from pipeline.cli.prefetch_command import known_images
+from pipeline.cli.prefetch_command import NotFetched, known_images
 from pipeline.cli.project import Project, open_project
-from pipeline.config.lock import LOCK_FILE, Lock, load_lock, save_lock
-from pipeline.errors import EXIT_FAILED, EXIT_OK, PipelineError
+from pipeline.config.lock import LOCK_FILE, Lock, load_lock, lock_text
+from pipeline.errors import EXIT_FAILED, EXIT_OK, RefusedByPolicy, UsageError
+from pipeline.graph.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,13 +21,35 @@ if TYPE_CHECKING:
     from pipeline.engine.events import EngineEvent, ImageEvent
 
 
-class NotLocked(PipelineError):
-    """An image could not be found; the engine's own sentence says why."""
+class LockIncomplete(RefusedByPolicy):
+    """Only pinned images may be used, and the project is known to use others."""
 
-    def __init__(self, image: str, text: str) -> None:
-        message, _, hint = text.partition(" (hint: ")
-        super().__init__(f"cannot lock `{image}`: {message}")
-        self.hint = hint.removesuffix(")") or None
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(f"cannot run with --locked: pipeline.lock does not pin {', '.join(missing)}")
+        self.hint = "`pipeline lock` adds what is missing"
+
+
+class NotHeldToLock(UsageError):
+    """Dagger's engine looks names up by itself."""
+
+    def __init__(self) -> None:
+        super().__init__("cannot run with --locked on a Dagger engine: it does not know of pipeline.lock")
+        self.hint = "leave out --locked, or use the embedded engine"
+
+
+def check_locked(project: Project) -> None:
+    """Refuse a run that would use images nobody pinned; what only a stage knows is refused when it asks.
+
+    Raises:
+        LockIncomplete: An image that is known to be used has no pin.
+        NotHeldToLock: The engine is Dagger's.
+    """
+    if project.config.engine.kind != "embedded":
+        raise NotHeldToLock
+    pinned = load_lock(project.root).names
+    missing = [name for name in known_images(project) if name not in pinned]
+    if missing:
+        raise LockIncomplete(missing)
 
 
 @click.command()
@@ -59,7 +82,7 @@ def command(
         return _tell_missing(missing, as_json=as_json)
     new = _merged(old, _found(project, names if update else missing))
     if new != old:
-        save_lock(project.root, new)
+        write_atomically(project.root / LOCK_FILE, lock_text(new).encode())
     if as_json:
         write_json(
             {"file": LOCK_FILE, "changes": [list(each) for each in changes(old, new)], **as_table(new)}
@@ -133,7 +156,7 @@ async def _look_up(project: Project, names: Sequence[str]) -> dict[str, ImageEve
             try:
                 await client.container().from_(name).image_ref()
             except dagger.QueryError as error:
-                raise NotLocked(name, str(error)) from error
+                raise NotFetched(name, str(error), act="lock") from error
     return {name: found[name] for name in names}
 
 

@@ -10,7 +10,7 @@ from pipeline.cli.options import directory_option, image_fallback_option, json_o
 from pipeline.cli.output import say, write, write_json
 from pipeline.cli.project import Project, open_project
 from pipeline.config.lock import load_lock
-from pipeline.errors import PipelineError, RefusedByPolicy, UsageError
+from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,9 +23,9 @@ PACKAGES_STAGE = "deps"
 class NotFetched(PipelineError):
     """An image could not be fetched; the engine's own sentence says why."""
 
-    def __init__(self, image: str, text: str) -> None:
+    def __init__(self, image: str, text: str, *, act: str = "prefetch") -> None:
         message, _, hint = text.partition(" (hint: ")
-        super().__init__(f"cannot prefetch `{image}`: {message}")
+        super().__init__(f"cannot {act} `{image}`: {message}")
         self.hint = hint.removesuffix(")") or None
 
 
@@ -82,37 +82,6 @@ def base_images(project: Project) -> Iterator[str]:
             if "$" not in line.image and line.image.lower() not in stages:
                 yield canonical_reference(line.image)
             stages.add(line.name)
-
-
-class LockIncomplete(RefusedByPolicy):
-    """Only pinned images may be used, and the project is known to use others."""
-
-    def __init__(self, missing: Sequence[str]) -> None:
-        super().__init__(f"cannot run with --locked: pipeline.lock does not pin {', '.join(missing)}")
-        self.hint = "`pipeline lock` adds what is missing"
-
-
-class NotHeldToLock(UsageError):
-    """Dagger's engine looks names up by itself."""
-
-    def __init__(self) -> None:
-        super().__init__("cannot run with --locked on a Dagger engine: it does not know of pipeline.lock")
-        self.hint = "leave out --locked, or use the embedded engine"
-
-
-def check_locked(project: Project) -> None:
-    """Refuse a run that would use images nobody pinned; what only a stage knows is refused when it asks.
-
-    Raises:
-        LockIncomplete: An image that is known to be used has no pin.
-        NotHeldToLock: The engine is Dagger's.
-    """
-    if project.config.engine.kind != "embedded":
-        raise NotHeldToLock
-    pinned = load_lock(project.root).names
-    missing = [name for name in known_images(project) if name not in pinned]
-    if missing:
-        raise LockIncomplete(missing)
 
 
 async def _fetch(project: Project, images: Sequence[str]) -> dict[str, str]:

@@ -20,7 +20,6 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.output import painted, say, write, write_json
 from pipeline.cli.planning import Choice, facts_of, prepare, secret_of
-from pipeline.cli.prefetch_command import check_locked
 from pipeline.cli.project import find_shadow, keep_out_of_git, open_project, tables_of
 from pipeline.config import parse_engine
 from pipeline.config.lock import load_lock
@@ -79,6 +78,8 @@ def command(directory: str | None, **options: Any) -> int:
     if shadow := find_shadow(project.root):
         say(f"note: `python -m pipeline` would run this project's own `{shadow}`; `pipeline` runs this")
     if project.config.images.locked:
+        from pipeline.cli.lock_command import check_locked
+
         check_locked(project)
     names = ("only", "from_", "until", "skip", "tags", "failed", "since", "environment")
     prepared = prepare(project, Choice(**{name: options[name] for name in names}))

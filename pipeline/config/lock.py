@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,18 +59,11 @@ def _digests(table: Mapping[str, Any], name: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def save_lock(root: Path, lock: Lock) -> None:
-    """Write the lock file; equal pins are equal text.
-
-    Raises:
-        OSError: It cannot be written; the file that was there stays.
-    """
+def lock_text(lock: Lock) -> str:
+    """Return the lock file's text; equal pins are equal text."""
     text = f"{_HEAD}version = {VERSION}\n"
     for name, pins in (("images", lock.images), ("stand-ins", lock.stand_ins)):
         if pins:
             lines = [f"{json.dumps(image)} = {json.dumps(pins[image])}\n" for image in sorted(pins)]
             text += f"\n[{name}]\n{''.join(lines)}"
-    with tempfile.NamedTemporaryFile("w", dir=root, prefix=f".{LOCK_FILE}.", delete=False) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, root / LOCK_FILE)
+    return text

@@ -13,6 +13,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+from pipeline.engine.locks import try_lock
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class PartFiles:
         for note in notes:
             with contextlib.suppress(FileNotFoundError), open(note) as stream:
                 # One that is still empty belongs to a writer that is about to lock it.
-                if _try_lock(stream.fileno()) and (text := stream.read()):
+                if try_lock(stream.fileno()) and (text := stream.read()):
                     told = json.loads(text)
                     _remove(_part_name(note.name), told["folders"], below=told["below"])
                     note.unlink(missing_ok=True)
@@ -89,14 +90,6 @@ class PartFiles:
 
 def _part_name(key: str) -> str:
     return f".{key}.part"
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _remove(name: str, folders: Sequence[str], *, below: bool) -> None:

@@ -69,6 +69,10 @@ class EngineSettings:
         return Path(self.store) if self.store else default_store()
 
 
+SETTINGS_VARIABLE = "PIPELINE_ENGINE_SETTINGS"
+"""The environment variable by which an engine's process is told its settings, as JSON."""
+
+
 def default_store() -> Path:
     """Return `$XDG_DATA_HOME/pipeline`, or `/var/lib/pipeline` for root."""
     if chosen := os.environ.get("PIPELINE_STORE"):

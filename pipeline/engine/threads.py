@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Iterable
 
 R = TypeVar("R")
 
@@ -22,6 +22,19 @@ async def in_thread(work: Callable[[], R]) -> R:
     except asyncio.CancelledError:
         await settled(task)
         raise
+
+
+async def together(calls: Iterable[Callable[[], Coroutine[Any, Any, object]]]) -> None:
+    """Do all at once; of several failures, which come for one reason, the first is raised."""
+    try:
+        async with anyio.create_task_group() as tasks:
+            for call in calls:
+                tasks.start_soon(call)
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from group
 
 
 async def settled(*tasks: asyncio.Future[Any], within_s: float | None = None) -> None:

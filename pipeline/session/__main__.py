@@ -14,14 +14,11 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipeline.engine.settings import IDLE_S, EngineSettings, settings_from_json
+from pipeline.engine.settings import IDLE_S, SETTINGS_VARIABLE, EngineSettings, settings_from_json
 from pipeline.errors import EXIT_FAILED, EXIT_USAGE, PipelineError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-SETTINGS_VARIABLE = "PIPELINE_ENGINE_SETTINGS"
-"""The environment variable with the engine's settings as JSON; options override it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (session, shell):
         command.add_argument("--workdir", metavar="DIR", help="where relative host paths begin")
         command.add_argument("--store", metavar="DIR", help="the directory of the engine's state")
-        command.add_argument("--runner", choices=("launcher", "runc"), help="what runs containers")
+        command.add_argument("--runner", choices=("launcher", "runc", "bwrap"), help="what runs containers")
         command.add_argument("--offline", action="store_true", help="use no network")
         command.add_argument(
             "--image-fallback",

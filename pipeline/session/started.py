@@ -17,7 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine.events import ExecEvent, ImageEvent, NoticeEvent
-from pipeline.engine.settings import settings_to_json
+from pipeline.engine.settings import SETTINGS_VARIABLE, settings_to_json
 from pipeline.engine.threads import in_thread, settled
 from pipeline.errors import EngineError
 from pipeline.session.attach import Attached, open_attached
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 START_LIMIT_S: Final = 60.0
 STOP_LIMIT_S: Final = 10.0
-SETTINGS_VARIABLE: Final = "PIPELINE_ENGINE_SETTINGS"
 SESSION_PORT: Final = "DAGGER_SESSION_PORT"
 SESSION_TOKEN: Final = "DAGGER_SESSION_TOKEN"  # noqa: S105 - a variable's name
 WORDS_KEPT: Final = 200

@@ -19,11 +19,10 @@ import pytest
 
 from pipeline.connect import Target, open_session
 from pipeline.engine.events import NoticeEvent
-from pipeline.engine.settings import EngineSettings, settings_to_json
+from pipeline.engine.settings import SETTINGS_VARIABLE, EngineSettings, settings_to_json
 from pipeline.session import attach, keeper
 from pipeline.session.requests import REQUEST_LIMIT_S
 from pipeline.session.standing import find_keepers
-from pipeline.session.started import SETTINGS_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

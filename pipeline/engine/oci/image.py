@@ -6,12 +6,12 @@ digest and nothing is compressed twice. All functions but `publish` block; call 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
-import anyio
 import anyio.to_thread
 
 from pipeline.digest import Digest
@@ -22,6 +22,7 @@ from pipeline.engine.oci.layer import REPRODUCIBLE_EPOCH_S, apply_layer, write_l
 from pipeline.engine.oci.model import LayerBlob, compression_of, oci_layer_type
 from pipeline.engine.oci.reference import InvalidReference, parse_reference
 from pipeline.engine.store.values import told_when_full
+from pipeline.engine.threads import together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,12 +166,7 @@ async def publish(
     assembly = assemble(ready, media_types)
     needed = {layer.digest for image in assembly.images for layer in image.layers}
     needed |= {store.blobs.put_bytes(image.config.data) for image in assembly.images}
-    try:
-        async with anyio.create_task_group() as tasks:
-            for digest in sorted(needed):
-                tasks.start_soon(registry.push_blob, reference, digest)
-    except BaseExceptionGroup as group:
-        raise _first(group) from group
+    await together([functools.partial(registry.push_blob, reference, digest) for digest in sorted(needed)])
     if len(assembly.images) > 1:
         for image in assembly.images:
             found = image.manifest.descriptor
@@ -228,11 +224,3 @@ def _find_noted(store: Store, kind: str, key: str) -> LayerBlob | None:
         return None
     layer = LayerBlob(**json.loads(text))
     return layer if store.blobs.has(layer.digest) else None
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return one of the errors: when many uploads fail, they fail for one reason."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import shlex
@@ -24,6 +23,7 @@ import anyio
 import anyio.to_thread
 
 from pipeline.digest import Digest
+from pipeline.engine.locks import try_lock
 from pipeline.engine.recipes.archive import Archive, MirrorSettings, find_archive
 from pipeline.engine.recipes.debs import DamagedPackage, KeptPackages
 from pipeline.engine.recipes.hooks import customize_hooks
@@ -281,16 +281,8 @@ async def _alone(lock: Path) -> AsyncIterator[None]:
     """Keep other builders of the same recipe out, in this process and others."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        while not _try_lock(descriptor):  # noqa: ASYNC110 - the holder may be another process
+        while not try_lock(descriptor):  # noqa: ASYNC110 - the holder may be another process
             await anyio.sleep(0.2)
         yield
     finally:
         os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -8,7 +8,6 @@ written in stays in the kernel for as long as the files stay in its memory.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import secrets
@@ -17,6 +16,8 @@ import weakref
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from pipeline.engine.locks import own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -196,7 +197,7 @@ def _make_base(parent: Path) -> tuple[Path, int]:
     while True:
         base = parent / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(3)}"
         base.mkdir()
-        lock = _lock(base)
+        lock = own(base, os.O_RDONLY | os.O_DIRECTORY)
         if lock >= 0 and base.is_dir():
             return base, lock
         # Another engine took it for one that is left over, before it was locked.
@@ -220,22 +221,11 @@ def _guard_devices(directory: Path) -> bool:
     return True
 
 
-def _lock(base: Path) -> int:
-    """Own a group as long as the descriptor is open; -1 when somebody else does."""
-    lock = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return -1
-    return lock
-
-
 def _sweep(parent: Path) -> None:
     """Remove what engines that are gone have left."""
     for base in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):  # somebody else sweeps too, or something still runs in it
-            lock = _lock(base)
+            lock = own(base, os.O_RDONLY | os.O_DIRECTORY)
             if lock >= 0:
                 _remove(os.getpid(), [base], [lock])
 

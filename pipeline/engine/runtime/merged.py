@@ -7,7 +7,6 @@ when both have ended.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pipeline.engine.locks import own
 from pipeline.engine.mounts import bind, mount_overlay
 from pipeline.engine.rootpath import find_status, make_directories, resolve
 from pipeline.engine.runtime.errors import RedirectFailed, RunnerFailed
@@ -35,13 +35,7 @@ _POLL_S: Final = 0.005
 
 def lock_folder(root: Path) -> int:
     """Own a runner's folder as long as the descriptor is open; -1 when somebody else does."""
-    lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return -1
-    return lock
+    return own(root / "lock", os.O_RDWR | os.O_CREAT)
 
 
 async def run_merged(container: MergedContainer) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from pipeline.digest import digest_of
 from pipeline.engine import edit, ops
+from pipeline.engine.locks import try_lock
 from pipeline.engine.runtime.users import find_ids
 
 if TYPE_CHECKING:
@@ -103,11 +103,6 @@ async def locked(store: Store, names: Sequence[str]) -> AsyncIterator[list[int]]
 
 async def _lock(descriptor: int) -> None:
     pause = _FIRST_PAUSE_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            await asyncio.sleep(pause)
-            pause = min(_LONGEST_PAUSE_S, pause * 2)
-        else:
-            return
+    while not try_lock(descriptor):
+        await asyncio.sleep(pause)
+        pause = min(_LONGEST_PAUSE_S, pause * 2)

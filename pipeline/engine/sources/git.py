@@ -7,7 +7,6 @@ it is run in `gitcommand`, and what makes two checkouts of one commit equal is i
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -17,6 +16,7 @@ import anyio
 import anyio.to_thread
 
 from pipeline.digest import Digest, digest_json
+from pipeline.engine.locks import try_lock
 from pipeline.engine.sources.gitcheckout import Checkout, check_out
 from pipeline.engine.sources.gitcommand import (
     QUERY_LIMIT_S,
@@ -255,7 +255,7 @@ class GitSources:
         async with self._turns.setdefault(mirror, anyio.Lock()):
             lock = os.open(self._folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                while not _try_lock(lock):  # noqa: ASYNC110 - the holder may be another process
+                while not try_lock(lock):  # noqa: ASYNC110 - the holder may be another process
                     await anyio.sleep(0.1)
                 if not await anyio.Path(mirror / "HEAD").exists():
                     await self._git.local(
@@ -330,11 +330,3 @@ def _directed(url: str, addresses: Mapping[str, str]) -> str:
     user = parts.netloc.rpartition("@")[0]
     port = f":{parts.port}" if parts.port else ""
     return urlunsplit(parts._replace(netloc=f"{user}@{address}{port}" if user else f"{address}{port}"))
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -10,25 +10,21 @@ import functools
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-import anyio
 
 from pipeline.digest import Digest, digest_bytes
 from pipeline.engine.oci.compress import BLOCK_BYTES, open_layer
 from pipeline.engine.oci.config import InvalidImage, canonical_json
 from pipeline.engine.oci.errors import LayerRejected
-from pipeline.engine.oci.model import OCI_MANIFEST, Descriptor, parse_descriptor
+from pipeline.engine.oci.model import OCI_MANIFEST, Descriptor, descriptor_document, parse_descriptor
 from pipeline.engine.oci.reference import parse_reference
+from pipeline.engine.threads import together
 from pipeline.engine.travel.manifest import ARTIFACT_TYPE, LIST_TYPE, CacheRejected, from_json
-from pipeline.engine.travel.unpack import needed
+from pipeline.engine.travel.unpack import needed, write_file
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
-
     from pipeline.engine.oci.model import LayerBlob
     from pipeline.engine.oci.registry import Registry
     from pipeline.engine.store import Store
@@ -57,14 +53,16 @@ def manifest_of(packed: Packed) -> bytes:
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "artifactType": ARTIFACT_TYPE,
-            "config": _descriptor(packed.document, LIST_TYPE),
-            "layers": [_descriptor(each, each.media_type) for each in blobs],
+            "config": _described(packed.document, LIST_TYPE),
+            "layers": [_described(each, each.media_type) for each in blobs],
         }
     )
 
 
-def _descriptor(blob: LayerBlob, media_type: str) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": blob.digest, "size": blob.size_bytes}
+def _described(blob: LayerBlob, media_type: str) -> dict[str, Any]:
+    return descriptor_document(
+        Descriptor(media_type=media_type, digest=blob.digest, size_bytes=blob.size_bytes)
+    )
 
 
 # ---- a directory ---------------------------------------------------------------------------
@@ -82,7 +80,7 @@ def write_directory(folder: Path, store: Store, packed: Packed) -> None:
             hint = "name a new directory, or one that a cache was exported to before"
             raise CacheExportFailed(str(folder), "it holds something else", hint=hint)
         blobs.mkdir(parents=True, exist_ok=True)
-        _write(folder / "oci-layout", _LAYOUT)
+        write_file(folder / "oci-layout", _LAYOUT)
         manifest = manifest_of(packed)
         wanted = {each.digest: each.size_bytes for each in packed.carried.blobs().values()}
         wanted[packed.document.digest] = packed.document.size_bytes
@@ -91,24 +89,18 @@ def write_directory(folder: Path, store: Store, packed: Packed) -> None:
             if not target.exists() or target.stat().st_size != size_bytes:
                 _copy(store.blobs.path(digest), target)
         digest = digest_bytes(manifest)
-        _write(blobs / digest.removeprefix("sha256:"), manifest)
-        entry = {"mediaType": OCI_MANIFEST, "digest": digest, "size": len(manifest)}
-        index = {"schemaVersion": 2, "manifests": [{**entry, "artifactType": ARTIFACT_TYPE}]}
-        _write(folder / "index.json", canonical_json(index))
+        write_file(blobs / digest.removeprefix("sha256:"), manifest)
+        entry = Descriptor(media_type=OCI_MANIFEST, digest=digest, size_bytes=len(manifest))
+        index = {
+            "schemaVersion": 2,
+            "manifests": [{**descriptor_document(entry), "artifactType": ARTIFACT_TYPE}],
+        }
+        write_file(folder / "index.json", canonical_json(index))
         for path in blobs.iterdir():
             if f"sha256:{path.name}" not in {*wanted, digest}:
                 path.unlink()
     except OSError as error:
         raise CacheExportFailed(str(folder), (error.strerror or str(error)).lower()) from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -193,7 +185,7 @@ async def push(registry: Registry, address: str, packed: Packed) -> str:
     """
     reference = parse_reference(address)
     digests = sorted({*packed.carried.blobs(), packed.document.digest})
-    await _together([functools.partial(registry.push_blob, reference, digest) for digest in digests])
+    await together([functools.partial(registry.push_blob, reference, digest) for digest in digests])
     manifest = manifest_of(packed)
     digest = await registry.push_manifest(reference, reference.tag, OCI_MANIFEST, manifest)
     return str(reference.with_digest(digest))
@@ -228,17 +220,7 @@ async def pull(registry: Registry, store: Store, address: str) -> Repository:
     except (InvalidImage, LayerRejected, ValueError, OSError) as error:
         raise CacheRejected(address, str(error)) from error
     wanted = needed(store, carried)
-    await _together(
+    await together(
         [functools.partial(registry.fetch_blob, reference, one) for one in layers if one.digest in wanted]
     )
     return Repository(store, carried)
-
-
-async def _together(calls: Sequence[Callable[[], Coroutine[Any, Any, object]]]) -> None:
-    """Do all; when several fail they fail for one reason, and the first is raised."""
-    try:
-        async with anyio.create_task_group() as tasks:
-            for call in calls:
-                tasks.start_soon(call)
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from group

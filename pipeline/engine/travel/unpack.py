@@ -164,9 +164,17 @@ def _add_record(folder: Path, name: str, text: str) -> None:
     if len(name) != _RECORD_NAME_LENGTH or not stem.isalnum() or (folder / name).exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".new", delete=False) as file:
-        file.write(text)
-    os.rename(file.name, folder / name)
+    write_file(folder / name, text.encode())
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file in one step, on the disk when this returns."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".new", delete=False) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
 
 
 def _add_volume(store: Store, volume: CarriedVolume, blobs: Blobs) -> bool:
