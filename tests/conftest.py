@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import os
 
 import pytest
 
 os.environ.setdefault("PIPELINE_ENGINE_IDLE", "0")  # engines end with the test that started them
+
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # Under `nohup`: programs would inherit that it is ignored, and keep to it. A handler is not inherited.
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture
