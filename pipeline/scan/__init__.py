@@ -1,0 +1,1 @@
+"""Scanners, findings, and the one verdict about them."""

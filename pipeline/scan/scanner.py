@@ -1,0 +1,122 @@
+"""What a scanner is: something that looks, says what it found, and proves what it looked at.
+
+A scanner's exit code is never believed. A scanner of a tool says which commands to run (`commands`) and reads
+what they left (`read`): both pure, so that every answer a tool ever gave can be a test. Running them in a
+container is the work of `pipeline.stages.scanning`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: TC003 - read when a result is loaded
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from pipeline.scan.finding import DataSource, Finding  # noqa: TC001 - read when a result is loaded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+State: TypeAlias = Literal[
+    "complete",  # everything that was to be looked at was looked at
+    "incomplete",  # a part was not
+    "stale",  # the data is too old to say
+    "unavailable",  # the tool, its data or its service could not be had
+    "unsupported",  # the tool cannot judge this kind of thing
+    "error",  # the tool broke, or said what it never should
+    "skipped",  # the user said so, with a reason
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """A thing that was to be looked at and was not."""
+
+    what: str  # a file, a package, a page
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What was looked at, counted."""
+
+    unit: str  # "files", "packages", "pages", "commits"
+    expected: int
+    seen: int
+    missed: tuple[Missed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """One scanner's answer."""
+
+    scanner: str
+    state: State
+    coverage: Coverage
+    findings: tuple[Finding, ...] = ()
+    reason: str = ""  # why the state is not "complete": one sentence
+    hint: str = ""  # what to do about that
+    version: str = ""  # of the tool
+    data: tuple[DataSource, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is to be scanned, as a tool in a container sees it."""
+
+    root: str  # absolute path of the project in the container
+    files: Mapping[str, bytes] = field(
+        repr=False
+    )  # what the scanner has to look at: by path relative to `root`
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """How a tool is run: nothing of the user's home, no network unless it says so."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)  # by absolute path: rules, settings, canaries
+    outputs: tuple[str, ...] = ()  # absolute paths of files the tool writes
+    timeout_s: float = 600.0
+    stdin: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """How a tool ended."""
+
+    exit_code: int | None  # None: it did not end in time
+    stdout: bytes
+    stderr: bytes = b""
+    files: Mapping[str, bytes] = field(default_factory=dict)  # the outputs that are there
+    is_cut: bool = False  # it said more than is read
+
+
+class CommandScanner(Protocol):
+    """A tool that is run in a container."""
+
+    @property
+    def name(self) -> str:
+        """The tool, as its lock file `pipeline/scan/tools/<name>.txt` is named."""
+
+    def wants(self, paths: Sequence[str]) -> list[str]:
+        """Which of the project's files it looks at; none: the scanner is left out."""
+
+    def commands(self, target: Target) -> Sequence[Command]:
+        """What to run; several where one bad file would stop the tool for the others."""
+
+    def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
+        """What the runs say, one for each command, in order; never raises for what a tool printed."""
+
+
+def broken(scanner: str, coverage: Coverage, reason: str, *, state: State = "error", hint: str = "") -> Scan:
+    """The answer of a scanner that could not look."""
+    return Scan(scanner=scanner, state=state, coverage=coverage, reason=reason, hint=hint)
+
+
+def counted(unit: str, expected: Sequence[str], missed: Sequence[Missed] = ()) -> Coverage:
+    """Coverage of named things: all but the missed ones were seen."""
+    gone = {one.what for one in missed}
+    seen = sum(1 for name in expected if name not in gone)
+    return Coverage(unit=unit, expected=len(expected), seen=seen, missed=tuple(missed))
