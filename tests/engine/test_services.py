@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pipeline.digest import Digest, digest_text
 from pipeline.engine import ops
+from pipeline.engine.runtime.cgroups import Limits, find_problem
 from pipeline.engine.runtime.errors import ExecFailed, ServiceExited
 from pipeline.engine.runtime.execute import ExecOutcome, execute
+from pipeline.engine.runtime.launcher import LauncherRunner
 from pipeline.engine.runtime.network import Network
 from pipeline.engine.runtime.runner import find_runner
 from pipeline.engine.runtime.services import Services, host_name_of
@@ -19,7 +22,7 @@ from pipeline.engine.store import Snapshot, Store
 from tests.engine import busybox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
     from pipeline.engine.runtime.spec import Runner
@@ -289,3 +292,77 @@ async def test_the_name_of_a_service_follows_from_its_definition() -> None:
     assert host_name_of(service) == host_name_of(ops.ContainerService(exec=exec_))
     assert len(host_name_of(service)) == 13
     assert host_name_of(ops.ContainerService(exec=exec_, host_name="db")) == "db"
+
+
+@pytest.fixture
+def bounded(town: Town) -> Iterator[LauncherRunner]:
+    """A runner that gives each container 48 MiB."""
+    if problem := find_problem():
+        pytest.skip(problem)
+    town.runner = LauncherRunner(limits=Limits(memory_bytes=48 << 20))
+    town.services = Services(
+        town.store, town.runner, town.network, town.evaluate, detach_grace_s=0.2, stop_grace_s=0.5
+    )
+    assert town.runner.cgroups is not None
+    with town.runner.cgroups.lease() as leaf:
+        if leaf is None or leaf.memory_events is None:
+            pytest.skip("no memory controller here")
+    yield town.runner
+    town.runner.cgroups.close()
+
+
+def groups_of(runner: LauncherRunner) -> list[Path]:
+    """Return the directories in which the leaves of a runner are."""
+    assert runner.cgroups is not None
+    with runner.cgroups.lease() as leaf:
+        assert leaf is not None
+        return [place.parent for place in leaf.directories]
+
+
+EAT = "dd if=/dev/zero of=/dev/null bs=100M count=1"
+
+
+async def test_a_service_that_runs_out_of_memory_says_so(town: Town, bounded: LauncherRunner) -> None:
+    """Before it is healthy; its code stays the command's."""
+    service = town.service(f"{EAT} || exit 5", 8000)
+
+    with pytest.raises(ExecFailed) as caught:
+        await town.services.start(service)
+
+    assert (str(caught.value), caught.value.exit_code) == ("exit code: 5 (out of memory)", 5)
+
+
+async def test_a_service_that_runs_out_of_memory_in_use_says_so(town: Town, bounded: LauncherRunner) -> None:
+    """To whoever used it."""
+    ends = f"while ! [ -e /www/go ]; do sleep 0.05; done; {EAT}; exit 137"
+    service = town.service(f"mkdir -p /www; httpd -p 8000 -h /www; {ends}", 8000)
+    check = ops.Healthcheck(args=("touch", "/www/go"))  # what tells it to go on
+    service = replace(service, healthcheck=check)
+
+    with pytest.raises(ServiceExited) as caught:
+        await town.run("sleep 30", bound(service))
+
+    named = f"{host_name_of(service)} (aliased as web)"
+    assert str(caught.value) == f"bound service {named} exited: exit code: 137 (out of memory)"
+
+
+async def test_a_service_and_its_health_checks_share_a_leaf_that_is_empty_afterwards(
+    town: Town, bounded: LauncherRunner
+) -> None:
+    """The next container gets the same one, and with the runner all of them go."""
+    bases = groups_of(bounded)
+    check = ops.Healthcheck(args=("sh", "-c", "sleep 100 >/dev/null 2>&1 &"))
+    service = replace(town.service("sleep 100", 8000), healthcheck=check)
+
+    await town.services.start(service)
+    inside = [len((base / "1/cgroup.procs").read_text().split()) for base in bases]
+    await town.services.stop(service, kill=True)
+    await town.services.start(town.service("sleep 100 # again"))
+    await town.services.close()
+    leaves = [sorted(path.name for path in base.iterdir() if path.is_dir()) for base in bases]
+    assert bounded.cgroups is not None
+    bounded.cgroups.close()
+
+    assert all(count >= 2 for count in inside)
+    assert leaves == [["1"]] * len(bases)
+    assert not any(base.exists() for base in bases)

@@ -68,9 +68,12 @@ class OutputTooLong(EngineError):
 class ServiceExited(EngineError):
     """A service ended while something used it."""
 
-    def __init__(self, host_name: str, alias: str, exit_code: int) -> None:
+    def __init__(
+        self, host_name: str, alias: str, exit_code: int, *, ran_out_of_memory: bool = False
+    ) -> None:
         named = f"{host_name} (aliased as {alias})" if alias else host_name
-        super().__init__(f"bound service {named} exited: exit code: {exit_code}")
+        memory = " (out of memory)" * ran_out_of_memory
+        super().__init__(f"bound service {named} exited: exit code: {exit_code}{memory}")
         self.host_name = host_name
         self.code = exit_code
 

@@ -28,6 +28,7 @@ class HostRun:
         self._stack = contextlib.AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.ran_out_of_memory = False  # it is no process of ours
         self.address = _LOOPBACK
 
     async def start(self) -> None:

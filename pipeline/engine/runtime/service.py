@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine.runtime.assemble import assembled
 from pipeline.engine.runtime.capture import Capture
+from pipeline.engine.runtime.cgroups import in_leaf
 from pipeline.engine.runtime.errors import ExecFailed, RunnerFailed
 from pipeline.engine.runtime.execute import open_stdin
 from pipeline.engine.runtime.names import LiveHosts
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pipeline.engine.runtime.assemble import Assembled
     from pipeline.engine.runtime.network import Network
     from pipeline.engine.runtime.relay import Streams
-    from pipeline.engine.runtime.spec import Runner, Running
+    from pipeline.engine.runtime.spec import ExecSpec, Runner, Running
     from pipeline.engine.runtime.surroundings import Surroundings
     from pipeline.engine.store import Snapshot, Store
 
@@ -71,10 +72,12 @@ class ContainerRun:
         self._host_name = host_name
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.address = _LOOPBACK
+        self.ran_out_of_memory = False  # the kernel killed a process of it for that
         self._main: asyncio.Task[None] | None = None
         self._began = asyncio.Event()
         self._running: Running | None = None
         self._parts: Assembled | None = None
+        self._spec: ExecSpec | None = None  # as it was started
         self._names: LiveHosts | None = None
         self._error: EngineError | None = None
         self._output = ("", "")
@@ -202,21 +205,25 @@ class ContainerRun:
                 capture.stderr.copy_to = running.redirect_stderr
                 self._began.set()
 
-            code = await capture.while_running(
-                self._surround.runner.run(
-                    parts.spec,
-                    stdin=stdin,
-                    stdout=capture.stdout.write_end,
-                    stderr=capture.stderr.write_end,
-                    started=started,
+            runner = self._surround.runner
+            with in_leaf(runner.cgroups, parts.spec) as (self._spec, leaf):
+                code = await capture.while_running(
+                    runner.run(
+                        self._spec,
+                        stdin=stdin,
+                        stdout=capture.stdout.write_end,
+                        stderr=capture.stderr.write_end,
+                        started=started,
+                    )
                 )
-            )
+                self.ran_out_of_memory = leaf is not None and leaf.ran_out_of_memory()
             self._output = (capture.stdout.kept.tail(trimmed=False), capture.stderr.kept.tail(trimmed=False))
             return code
 
     def _exited(self, code: int) -> ExecFailed:
         stdout, stderr = self._output
-        message = "service exited before healthcheck" if code == 0 else ""
+        message = "service exited before healthcheck" if code == 0 else f"exit code: {code}"
+        message += " (out of memory)" * self.ran_out_of_memory
         return ExecFailed(self._service.exec.argv, code, stdout=stdout, stderr=stderr, message=message)
 
     # ---- health ------------------------------------------------------------------------------
@@ -279,10 +286,11 @@ class ContainerRun:
     async def _check(self, check: ops.Healthcheck) -> ExecFailed | None:
         """Run the check once inside the container; return the failure, if it is one."""
         assert self._parts is not None  # noqa: S101 - it has begun
+        assert self._spec is not None  # noqa: S101
         assert self._running is not None  # noqa: S101
         shell = self._service.shell or ("/bin/sh", "-c")
         argv = (*shell, *check.args) if check.shell else check.args
-        spec = replace(self._parts.spec, argv=argv, redirect_stdin="", redirect_stdout="", redirect_stderr="")
+        spec = replace(self._spec, argv=argv, redirect_stdin="", redirect_stdout="", redirect_stderr="")
         with (
             Capture(self._surround.store.blobs, self._parts.forms, _ignore) as capture,
             open_stdin("") as stdin,

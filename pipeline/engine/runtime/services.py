@@ -321,19 +321,21 @@ class Services:
         lost: list[ServiceExited] = []
         watches: list[tuple[asyncio.Future[int], Callable[[asyncio.Future[int]], None]]] = []
         for digest, service in wanted.items():
+            run = self._entries[digest].run
 
             def on_end(
-                ended: asyncio.Future[int], service: ops.Service = service, names: list[str] = aliases[digest]
+                ended: asyncio.Future[int],
+                name: str = host_name_of(service),
+                alias: str = next(iter(aliases[digest]), ""),
+                run: ContainerRun | HostRun = run,
             ) -> None:
                 if not lost:
-                    lost.append(
-                        ServiceExited(host_name_of(service), names[0] if names else "", ended.result())
-                    )
+                    told = run.ran_out_of_memory
+                    lost.append(ServiceExited(name, alias, ended.result(), ran_out_of_memory=told))
                     user.cancel()
 
-            ended = self._entries[digest].run.ended
-            ended.add_done_callback(on_end)
-            watches.append((ended, on_end))
+            run.ended.add_done_callback(on_end)
+            watches.append((run.ended, on_end))
         try:
             yield
         except asyncio.CancelledError:
