@@ -168,9 +168,11 @@ def configured(one: AnyStage, config: Config) -> AnyStage:
     if wanted.retry is not None:
         before = one.retry or Retry(1)
         changes["retry"] = dataclasses.replace(before, attempts=wanted.retry + 1)
-    given = {"command": wanted.command, "args": wanted.args, "env": dict(wanted.env)}
-    given["system_packages"] = wanted.system_packages
+    given: dict[str, Any] = {"command": wanted.command, "args": wanted.args, "env": dict(wanted.env)}
+    given |= {"system_packages": wanted.system_packages, "image": wanted.image}
     options = {name: value for name, value in given.items() if value}
+    if wanted.services is not None:
+        options["bound"] = wanted.services
     if options:
         changes["options"] = types.MappingProxyType({**one.options, **options})
     return dataclasses.replace(one, **changes)
@@ -290,5 +292,8 @@ def tables_of(config: Config) -> dict[str, Any]:
     """The configuration as plain tables, which stages read through their context."""
     tables = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
     del tables["origins"]
-    stages = {name: dataclasses.asdict(one) for name, one in tables.pop("stages").items()}
-    return {name: dataclasses.asdict(section) for name, section in tables.items()} | {"stages": stages}
+    many = {
+        kind: {name: dataclasses.asdict(one) for name, one in tables.pop(kind).items()}
+        for kind in ("stages", "services")
+    }
+    return {name: dataclasses.asdict(section) for name, section in tables.items()} | many

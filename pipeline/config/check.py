@@ -26,6 +26,8 @@ from pipeline.config.values import (
     Count,
     Hosts,
     PackageName,
+    Port,
+    ProjectPath,
     PythonVersion,
     Seconds,
     Size,
@@ -46,11 +48,14 @@ class Unfit(ValueError):
 
 def find_problems(values: Table) -> list[tuple[str, str]]:
     """Check the tables: the path of each problem and its sentence, in the order of the settings."""
+    from pipeline.config.services import find_service_problems
+
+    found = []
     try:
         _converter().structure(values, Config)
     except BaseValidationError as error:
-        return list(_complaints(error, ()))
-    return []
+        found = list(_complaints(error, ()))
+    return found + find_service_problems(values.get("services"))
 
 
 def parse(values: Table) -> Config:
@@ -216,6 +221,20 @@ def parse_size(text: str) -> int | None:
     return int(float(match[1]) * base**exponent)
 
 
+def _port(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
+        raise Unfit("a port from 1 to 65535", value)
+    return value
+
+
+def _project_path(value: object) -> str:
+    """Take a path that stays in the project, as written there."""
+    parts = value.split("/") if isinstance(value, str) else [".."]
+    if not value or ".." in parts or (isinstance(value, str) and value.startswith("/")):
+        raise Unfit("a path inside the project", value)
+    return "/".join(part for part in parts if part not in ("", ".")) or "."
+
+
 def _python_version(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"3\.\d{1,2}", value):
         raise Unfit('a Python version such as "3.12"', value)
@@ -240,5 +259,7 @@ _HOOKS: Final[Mapping[Any, Callable[[object], Any]]] = {
     Command: _command,
     Hosts: _hosts,
     PythonVersion: _python_version,
+    Port: _port,
+    ProjectPath: _project_path,
     PackageName: _package_name,
 }

@@ -228,6 +228,8 @@ def settings_of(config: Config) -> Iterator[tuple[str, object, str]]:
             yield from _leaves(section.name, value, config.origins)
     for name in sorted(config.stages):
         yield from _leaves(f"stages.{name}", config.stages[name], config.origins)
+    for name in sorted(config.services):
+        yield from _leaves(f"services.{name}", config.services[name], config.origins)
 
 
 def _leaves(prefix: str, section: Any, origins: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
@@ -235,10 +237,13 @@ def _leaves(prefix: str, section: Any, origins: Mapping[str, str]) -> Iterator[t
     for item in fields(section):
         path = f"{prefix}.{key_of(item.name)}"
         value = getattr(section, item.name)
+        if is_dataclass(value):
+            yield from _leaves(path, value, origins)
+            continue
         if isinstance(value, str):
             value = redact_url(value)
         elif isinstance(value, tuple):
-            value = [redact_url(part) for part in value]
+            value = [redact_url(part) if isinstance(part, str) else part for part in value]
         elif isinstance(value, Mapping):
             value = {key: list(part) if isinstance(part, tuple) else part for key, part in value.items()}
         origin = origins.get(path) or next(

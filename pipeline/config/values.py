@@ -18,6 +18,8 @@ Times = NewType("Times", int)  # 0 or more
 Command = NewType("Command", tuple[str, ...])  # an array, or a string run by `sh -c`
 Hosts = NewType("Hosts", tuple[str, ...])  # an array of strings, or one string
 PythonVersion = NewType("PythonVersion", str)  # "3.x"
+Port = NewType("Port", int)  # 1 to 65535
+ProjectPath = NewType("ProjectPath", str)  # relative, inside the project; "." the root
 PackageName = NewType("PackageName", str)  # of Debian: "git", "libpq-dev", "libc6:arm64", "git=1:2.39.5-0"
 
 Table: TypeAlias = dict[str, Any]
@@ -91,6 +93,45 @@ class StageSettings:
     weight: Count | None = None
     env: Mapping[str, str] = field(default_factory=dict)  # environment of the stage's containers
     system_packages: tuple[PackageName, ...] = ()  # Debian packages installed into the stage's container
+    services: tuple[str, ...] | None = None  # names of those its tests need; None: as the stage itself says
+    image: str | None = None  # what `command` runs in, where the stage has no container of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthSettings:
+    """`[tool.pipeline.services.NAME.healthcheck]`: when a service is healthy; one of the first three."""
+
+    command: Command | None = None  # run inside the service: 0 is healthy
+    http: str | None = None  # ":8000/health" or "/health" on the first port: 2xx or 3xx is healthy
+    tcp: Port | None = None  # healthy when it takes connections
+    interval_s: Seconds = Seconds(1.0)
+    timeout_s: Seconds = Seconds(10.0)  # of one check
+    retries: Count | None = None  # failures in a row that end the waiting; None: until the service's timeout
+    start_period_s: Seconds | None = None  # failures in it do not count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """`[tool.pipeline.services.NAME]`: a container that runs beside tests, reached by its name."""
+
+    image: str | None = None
+    dockerfile: ProjectPath | None = None  # in place of `image`: the project's own
+    context: ProjectPath = ProjectPath(".")  # of that Dockerfile
+    target: str | None = None
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    system_packages: tuple[PackageName, ...] = ()  # Debian packages added to the image
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()  # variables of this machine whose values it gets
+    ports: tuple[Port, ...] = ()  # it listens on; healthy when each takes connections
+    command: Command | None = None  # None: the image's own
+    entrypoint: Command | None = None
+    user: str | None = None
+    workdir: str | None = None
+    healthcheck: HealthSettings | None = None
+    needs: tuple[str, ...] = ()  # services that start before it and that it reaches by name
+    volumes: Mapping[str, ProjectPath] = field(default_factory=dict)  # path inside to path in the project
+    tmp: tuple[str, ...] = ()  # paths that are held in memory
+    timeout_s: Seconds = Seconds(60.0)  # until it is healthy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +151,7 @@ class Config:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     registry: RegistrySettings = field(default_factory=RegistrySettings)
     stages: Mapping[str, StageSettings] = field(default_factory=dict)
+    services: Mapping[str, ServiceSettings] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)  # "run.jobs" to "PIPELINE_JOBS"
 
 
@@ -141,6 +183,17 @@ class ConfigUnreadable(UsageError):
     def __init__(self, name: str, what: str) -> None:
         super().__init__(f"cannot read `{name}`: {what}")
         self.name = name
+
+
+def service_of(table: Table) -> ServiceSettings:
+    """Make a service's settings again of what `dataclasses.asdict` made of them; arrays may be lists."""
+    values: Table = {name: tuple(one) if isinstance(one, list) else one for name, one in table.items()}
+    if table.get("healthcheck") is not None:
+        health: Table = dict(table["healthcheck"])
+        if health.get("command") is not None:
+            health["command"] = tuple(health["command"])
+        values["healthcheck"] = HealthSettings(**health)
+    return ServiceSettings(**values)
 
 
 def key_of(name: str) -> str:
