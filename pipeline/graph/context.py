@@ -189,6 +189,14 @@ class Context:
         """Note that image `name` was not the registry's but a stand-in; the run says so, cached or not."""
         self.observed[f"stand-in {name}"] = note
 
+    def warn(self, text: str) -> None:
+        """Say what must be seen beside a success, such as a check that was only made in part.
+
+        Told whenever the result is used, from the cache too.
+        """
+        self.log(f"warning: {text}\n")
+        self.observed[f"warning {text}"] = ""
+
     def depend_on(self, name: str, value: str) -> None:
         """Note that the result depends on `value`: another one next time makes the stage run again.
 
@@ -244,6 +252,12 @@ def stand_ins_of(observed: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
         f"{key.removeprefix(kind)}: {note}" for key, note in sorted(observed.items()) if key.startswith(kind)
     )
+
+
+def warnings_of(observed: Mapping[str, str]) -> tuple[str, ...]:
+    """What a stage warned of, in order."""
+    kind = "warning "
+    return tuple(key.removeprefix(kind) for key in observed if key.startswith(kind))
 
 
 def check_artifact_name(name: str) -> None:

@@ -107,6 +107,7 @@ class StageFinished:
     failure: Failure | None = None
     key: str = ""
     kept: tuple[str, ...] = ()  # names of kept files, in stages/<name>/files/
+    warnings: tuple[str, ...] = ()  # what must be seen beside the outcome
     stand_ins: tuple[str, ...] = ()  # images that were not the registry's: "name: what it was instead"
 
 

@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.graph.annotations import return_type
 from pipeline.graph.attempt import Ended, attempt, log_text, plain_description
 from pipeline.graph.cache import Entry, EntryDamaged
-from pipeline.graph.context import Context, NeedGone, Skip, stand_ins_of
+from pipeline.graph.context import Context, NeedGone, Skip, stand_ins_of, warnings_of
 from pipeline.graph.decide import Standing
 from pipeline.graph.events import StageFinished, StageRetried, StageStarted
 from pipeline.graph.history import load_result, load_run
@@ -135,6 +135,7 @@ class Performer:
             cached=True,
             key=entry.parts.key,
             kept=tuple(artifact.name for artifact in entry.kept),
+            warnings=warnings_of(entry.parts.observed),
             stand_ins=stand_ins_of(entry.parts.observed),
         )
         self.folder.result(event, entry.result, entry.kept)
@@ -308,6 +309,7 @@ class Performer:
             flaky=live.attempts > 1,
             key="" if parts is None else parts.key,
             kept=tuple(artifact.name for artifact in kept),
+            warnings=warnings_of(context.observed),
             stand_ins=stand_ins_of(context.observed),
         )
         self.folder.result(event, plain, kept)

@@ -60,6 +60,7 @@ class StageRecord:
     quiet_s: float = 0.0
     key: str = ""
     kept: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     stand_ins: tuple[str, ...] = ()
 
     @property
@@ -89,7 +90,9 @@ class StageRecord:
         flaky = (f"flaky, {self.attempt} attempts",) if self.flaky else ()
         soft = ("soft failure",) if self.soft_failed else ()
         effect = ("effect",) if self.effect and self.outcome is Outcome.SUCCESS else ()
-        return flaky + soft + effect
+        count = len(self.warnings)
+        warned = (f"{count} warning{'s' if count > 1 else ''}",) if count else ()
+        return flaky + soft + warned + effect
 
 
 VERDICTS = {
@@ -176,6 +179,11 @@ class RunRecord:
         return sorted(bad, key=lambda stage: stage.finished_at or 0.0)
 
     @property
+    def warnings(self) -> list[str]:
+        """What stages warned of, `stage: text`."""
+        return [f"{stage.name}: {text}" for stage in self.stages.values() for text in stage.warnings]
+
+    @property
     def stand_ins(self) -> list[str]:
         """The images of the run that were not the registry's, each with what it was instead."""
         return sorted({line for stage in self.stages.values() for line in stage.stand_ins})
@@ -231,6 +239,7 @@ def _advance(stage: StageRecord, event: StageEvent) -> StageRecord:
                 failure=event.failure,
                 key=event.key,
                 kept=event.kept,
+                warnings=event.warnings,
                 stand_ins=event.stand_ins,
             )
     assert_never(event)

@@ -37,7 +37,8 @@ def make_summary(record: RunRecord, evidence: Evidence) -> str:
         _stage_table(record),
         *(_failure(stage) for stage in record.bad_stages),
         _tests(evidence),
-        _stand_ins(record),
+        _notes("Warnings", record.warnings),
+        _notes("Stand-ins for images", record.stand_ins),
         *(f"> {_text(problem)}" for problem in evidence.problems),
     ]
     text = "\n\n".join(part for part in parts if part) + "\n"
@@ -75,12 +76,10 @@ def _stage_table(record: RunRecord) -> str:
     return "\n".join(rows)
 
 
-def _stand_ins(record: RunRecord) -> str:
-    """The images that were not the registry's."""
-    if not record.stand_ins:
-        return ""
-    rows = [f"- {_text(line)}" for line in record.stand_ins]
-    return "\n".join(["### Stand-ins for images", "", *rows])
+def _notes(title: str, lines: Sequence[str]) -> str:
+    """What must be seen beside the outcomes: warnings, images that were not the registry's."""
+    rows = [f"- {_text(line)}" for line in lines]
+    return "\n".join([f"### {title}", "", *rows]) if rows else ""
 
 
 def _failure(stage: StageRecord) -> str:

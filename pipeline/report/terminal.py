@@ -122,6 +122,7 @@ def final_report(record: RunRecord, folder: str | None, paint: Paint = plain) ->
     lines = [f"{total}: {counts}{time}"]
     if record.message:
         lines.append(clean(record.message))
+    lines += [paint(f"warning: {_one_line(line)}", "skipped") for line in record.warnings]
     lines += [paint(f"stand-in: {_one_line(line)}", "skipped") for line in record.stand_ins]
     if folder is not None:
         lines.append(paint(f"evidence: {folder}", "dim"))
