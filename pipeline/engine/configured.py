@@ -179,18 +179,27 @@ class Configured:
         """Set the health check; durations are Go's.
 
         Raises:
-            BadArgument: Several args with `shell`.
+            BadArgument: Several args with `shell`, or a duration below zero.
             BadDuration: A duration cannot be read.
         """
         if shell and len(args) != 1:
             raise BadArgument("health check args must be a single element when shell mode is set")
+        texts = {
+            "interval": interval,
+            "timeout": timeout,
+            "start period": start_period,
+            "start interval": start_interval,
+        }
+        seconds = {name: parse_duration(text) for name, text in texts.items()}
+        if below := [name for name, value in seconds.items() if value < 0]:
+            raise BadArgument(f"health check {below[0]} cannot be negative, got {texts[below[0]]}")
         check = ops.Healthcheck(
             args=tuple(args),
             shell=shell,
-            interval_s=parse_duration(interval),
-            timeout_s=parse_duration(timeout),
-            start_period_s=parse_duration(start_period),
-            start_interval_s=parse_duration(start_interval),
+            interval_s=seconds["interval"],
+            timeout_s=seconds["timeout"],
+            start_period_s=seconds["start period"],
+            start_interval_s=seconds["start interval"],
             retries=retries,
         )
         return self._configured(healthcheck=check)

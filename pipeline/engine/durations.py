@@ -3,40 +3,65 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from pipeline.errors import EngineError
 
-_UNITS = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "\u00b5s": 1e-6,
-    "\u03bcs": 1e-6,
-    "ms": 1e-3,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
+_UNITS_NS: Final = {
+    "ns": 1,
+    "us": 1_000,
+    "\u00b5s": 1_000,
+    "\u03bcs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
 }
-_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)")
+_PART: Final = re.compile(r"([0-9]*)(?:\.([0-9]*))?([^.0-9]*)")
+_DIGITS: Final = 19  # more do not fit, or are beyond the nanosecond
+_MOST_NS: Final = 2**63 - 1  # about 292 years; below zero one more
 
 
 class BadDuration(EngineError):
     """A text is no duration."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(f'time: invalid duration "{text}"')
+    def __init__(self, text: str, problem: str = "invalid duration") -> None:
+        super().__init__(f'time: {problem} "{text}"')
 
 
 def parse_duration(text: str) -> float:
-    """Return seconds; "" and "0" are 0.
+    """Return seconds, to the nanosecond; "" and "0" are 0, a sign may stand in front.
 
     Raises:
-        BadDuration: `text` is not a sequence of numbers with units.
+        BadDuration: `text` is not a sequence of numbers with units, or too long a time.
     """
-    if text in ("", "0"):
+    parts = text[1:] if text.startswith(("+", "-")) else text
+    if text == "" or parts == "0":
         return 0.0
-    if not re.fullmatch(rf"({_PART.pattern})+", text):
+    total_ns = at = 0
+    while at < len(parts) or not parts:
+        match = _PART.match(parts, at)
+        if match is None or not (match[1] or match[2]):
+            raise BadDuration(text)
+        total_ns += _nanoseconds(text, match[1].lstrip("0"), match[2] or "", match[3])
+        at = match.end()
+    negative = text.startswith("-")
+    if total_ns > _MOST_NS + negative:
         raise BadDuration(text)
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    return (-total_ns if negative else total_ns) / 1_000_000_000
+
+
+def _nanoseconds(text: str, whole: str, fraction: str, unit: str) -> int:
+    """Return one number with its unit."""
+    if not unit:
+        raise BadDuration(text, "missing unit in duration")
+    if unit not in _UNITS_NS:
+        raise BadDuration(text, f'unknown unit "{unit}" in duration')
+    if len(whole) > _DIGITS:
+        raise BadDuration(text)
+    size_ns = _UNITS_NS[unit]
+    digits = fraction[:_DIGITS]
+    return int(whole or "0") * size_ns + int(digits or "0") * size_ns // 10 ** len(digits)
 
 
 def format_duration(seconds: float) -> str:

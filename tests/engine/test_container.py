@@ -99,6 +99,8 @@ def test_a_health_check_is_read_when_it_is_set() -> None:
         EMPTY.with_docker_healthcheck(["a", "b"], **IN_SHELL)
     with pytest.raises(BadDuration):
         EMPTY.with_docker_healthcheck(["a"], timeout="soon")
+    with pytest.raises(BadArgument, match=r"^health check start period cannot be negative, got -1s$"):
+        EMPTY.with_docker_healthcheck(["a"], start_period="-1s")
 
 
 def test_an_image_brings_its_configuration_and_some_of_ours_is_merged() -> None:

@@ -88,16 +88,46 @@ def test_variables_are_expanded_as_go_does(text: str, expanded: str) -> None:
         ("3us", 3e-6),
         ("3\u00b5s", 3e-6),
         ("3\u03bcs", 3e-6),
+        ("+5s", 5.0),
+        ("-5.s", -5.0),
+        ("+0", 0.0),
+        ("-0", 0.0),
+        ("100.00100s", 100.001),
+        ("1h2m3.5s", 3723.5),
+        ("3m.5s3ms", 180.503),
+        ("52763797000ns", 52.763797),
+        ("0.3333333333333333333h", 1200.0),
+        ("0.100000000000000000000h", 360.0),
+        ("0.830103483285477580700h", 2988.372539827),
+        ("9223372036854775807ns", 9223372036.854775807),
+        ("-9223372036854775808ns", -9223372036.854775808),
     ],
 )
 def test_durations_are_read(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["5", "s", "1x", "1s ", "1 s", "\u0663s", "1m30"])
-def test_what_is_no_duration_is_refused_in_gos_words(text: str) -> None:
-    with pytest.raises(BadDuration, match="time: invalid duration"):
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("5", "missing unit in duration"),
+        ("1m30", "missing unit in duration"),
+        ("1.", "missing unit in duration"),
+        ("1x", 'unknown unit "x" in duration'),
+        ("1d", 'unknown unit "d" in duration'),
+        ("1s ", 'unknown unit "s " in duration'),
+        ("1 s", 'unknown unit " s" in duration'),
+        ("5S", 'unknown unit "S" in duration'),
+        *((text, "invalid duration") for text in ("s", "-", "+", ".", "-.", ".s", "+.s", "--1s", "\u0663s")),
+        *((text, "invalid duration") for text in ("9223372036854775808ns", "-9223372036854775809ns")),
+        *((text, "invalid duration") for text in ("3000000h", "9223372036854ms775us808ns", "9" * 5000 + "s")),
+    ],
+)
+def test_what_is_no_duration_is_refused_in_gos_words(text: str, problem: str) -> None:
+    with pytest.raises(BadDuration) as caught:
         parse_duration(text)
+
+    assert str(caught.value) == f'time: {problem} "{text}"'
 
 
 @pytest.mark.parametrize(

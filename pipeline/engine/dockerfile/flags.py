@@ -39,6 +39,9 @@ _MOUNT_TEXTS: Final = {
     "gid": "gid",
     "size": "size",
 }
+_SHORTEST_S: Final = 0.001
+_COUNT: Final = re.compile(r"\+?[0-9]{1,10}\Z")
+_MOST: Final = 2**31 - 1
 _MOUNT_SWITCHES: Final = ("readonly", "ro", "readwrite", "rw", "required")
 
 
@@ -64,14 +67,14 @@ class Flags:
         """Return a duration in seconds, 0 when absent.
 
         Raises:
-            ValueError: It is no duration, negative or under a millisecond.
+            ValueError: It is no duration, or it is under a millisecond and not 0.
         """
         text = self.text(name)
         try:
             value = parse_duration(text)
         except BadDuration as error:
             raise ValueError(f"--{name}: {error}") from error
-        if 0 < value < 0.001:
+        if value != 0 and value < _SHORTEST_S:
             raise ValueError(f"--{name} cannot be less than 1ms, got {text}")
         return value
 
@@ -82,7 +85,7 @@ class Flags:
             ValueError: It is none.
         """
         text = self.text(name)
-        if text and not text.isdecimal():
+        if text and (_COUNT.match(text) is None or int(text) > _MOST):
             raise ValueError(f"--{name} must be a whole number, got {text!r}")
         return int(text or "0")
 

@@ -164,6 +164,20 @@ CASES: dict[str, tuple[str, ins.Instruction]] = {
             retries=4,
         ),
     ),
+    "healthcheck odd times": (
+        "HEALTHCHECK --interval=1h2m3.5s --timeout=+1ms --start-period=0 --start-interval=-0s"
+        " --retries=+3 CMD x",
+        ins.Healthcheck(
+            at=_at(
+                "HEALTHCHECK --interval=1h2m3.5s --timeout=+1ms --start-period=0 --start-interval=-0s"
+                " --retries=+3 CMD x"
+            ),
+            command=CommandLine(args=("x",), is_shell=True),
+            interval_s=3723.5,
+            timeout_s=0.001,
+            retries=3,
+        ),
+    ),
     "no healthcheck": (
         "HEALTHCHECK NONE",
         ins.Healthcheck(at=_at("HEALTHCHECK NONE"), command=None),
@@ -229,12 +243,32 @@ REFUSED = {
     "healthcheck interval": (
         "FROM a\nHEALTHCHECK --interval=5 CMD x",
         2,
-        '--interval: time: invalid duration "5"',
+        '--interval: time: missing unit in duration "5"',
+    ),
+    "healthcheck unit": (
+        "FROM a\nHEALTHCHECK --timeout=1d CMD x",
+        2,
+        '--timeout: time: unknown unit "d" in duration "1d"',
+    ),
+    "healthcheck negative": (
+        "FROM a\nHEALTHCHECK --start-period=-5s CMD x",
+        2,
+        "--start-period cannot be less than 1ms, got -5s",
+    ),
+    "healthcheck interval empty": (
+        "FROM a\nHEALTHCHECK --interval= CMD x",
+        2,
+        "missing a value on flag: --interval",
     ),
     "healthcheck retries": (
         "FROM a\nHEALTHCHECK --retries=-1 CMD x",
         2,
         "--retries must be a whole number, got '-1'",
+    ),
+    "healthcheck many retries": (
+        "FROM a\nHEALTHCHECK --retries=2147483648 CMD x",
+        2,
+        "--retries must be a whole number, got '2147483648'",
     ),
     "mount type": ("FROM a\nRUN --mount=type=x,target=/a b", 2, "unsupported mount type 'x'"),
     "mount key": (
