@@ -288,6 +288,8 @@ def test_an_index_of_the_first_version_is_brought_up_to_date(root: Path) -> None
     old.executescript(f"{MIGRATIONS[0]}; PRAGMA user_version = 1;")
     old.execute("INSERT INTO snapshots VALUES (7, 0, 1, 0, ?, 4096, 'boot', 1, 1, 1)", (key("old"),))
     old.execute("INSERT INTO results VALUES (?, '{\"\": 7}', '{}', '[]', 1, 1)", (key("old"),))
+    old.execute("INSERT INTO recipes VALUES ('id', 'text')")
+    old.execute("INSERT INTO notes VALUES ('tag', 'alpine', 'one')")
     old.commit()
     old.close()
     (root / "snapshots/7/fs").mkdir(parents=True)
@@ -299,6 +301,7 @@ def test_an_index_of_the_first_version_is_brought_up_to_date(root: Path) -> None
         made = commit(store, store.snapshots.get(found.trees[""]), write("b"))
 
         assert read(store, made) == {"a": "old", "b": "x"}
+        assert (store.index.find_recipe("id"), store.index.find_note("tag", "alpine")) == ("text", "one")
     assert _rows(root, "PRAGMA user_version") == [(len(MIGRATIONS),)]
 
 

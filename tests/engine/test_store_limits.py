@@ -171,3 +171,46 @@ async def test_an_engine_keeps_the_limits_by_itself(tmp_path: Path) -> None:
             ran = bench.count_runs() - before
 
         assert ran == (2, 0, 1)[session]
+
+
+def test_recipes_and_notes_go_with_what_was_used_when_they_were(root: Path) -> None:
+    """Those used since stay, by whichever engine; the dry run says the same."""
+    with opened(root) as store:
+        commit(store, store.snapshots.empty, write("old", "x" * 100_000))
+        for name in ("old", "used", "saved"):
+            store.index.save_recipe(name, "text")
+            store.index.save_note("tag", name, "one")
+    _change(root, "UPDATE snapshots SET last_used = 3")
+    _change(root, "UPDATE recipes SET last_used = 1", "UPDATE notes SET last_used = 2")
+    with opened(root) as store:
+        assert (store.index.find_recipe("used"), store.index.find_note("tag", "used")) == ("text", "one")
+        store.index.save_recipe("saved", "text")
+        store.index.save_note("tag", "saved", "two")
+
+    with opened(root) as store:
+        within = sum(usage.size_bytes for usage in store.usage()) - 1
+        told = store.prune(max_bytes=within, dry_run=True)
+        pruned = store.prune(max_bytes=within)
+        left = (sorted(store.index.recipes()), sorted(store.index.notes()))
+
+    assert told == pruned
+    assert (len(pruned.snapshots), pruned.recipes, pruned.notes) == (1, ("old",), 1)
+    assert left == (["saved", "used"], [("tag", "saved", "two"), ("tag", "used", "one")])
+
+
+def test_recipes_and_notes_that_a_living_engine_has_used_stay(root: Path) -> None:
+    """However much is to go."""
+    with opened(root) as store:
+        for name in ("found", "unused"):
+            store.index.save_recipe(name, "text")
+            store.index.save_note("tag", name, "one")
+
+    with opened(root) as user, opened(root) as pruner:
+        user.index.find_recipe("found")
+        user.index.find_note("tag", "found")
+        user.index.save_recipe("saved", "text")
+        user.index.save_note("tag", "saved", "one")
+        pruner.prune(max_bytes=0)
+
+        assert sorted(user.index.recipes()) == ["found", "saved"]
+        assert sorted(user.index.notes()) == [("tag", "found", "one"), ("tag", "saved", "one")]

@@ -47,6 +47,14 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     """
     ALTER TABLE snapshots ADD COLUMN kind TEXT NOT NULL DEFAULT 'results';
     """,
+    """
+    ALTER TABLE recipes ADD COLUMN used_by INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE recipes ADD COLUMN last_used REAL NOT NULL DEFAULT 0;
+    ALTER TABLE notes ADD COLUMN used_by INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE notes ADD COLUMN last_used REAL NOT NULL DEFAULT 0;
+    UPDATE recipes SET last_used = strftime('%s', 'now');
+    UPDATE notes SET last_used = strftime('%s', 'now');
+    """,
 )
 
 

@@ -87,21 +87,31 @@ class Index:
     def find_recipe(self, number: str) -> str | None:
         """Return the text an object's id stands for."""
         row = self._database.row("SELECT text FROM recipes WHERE id = ?", (number,))
-        return None if row is None else str(row[0])
+        if row is None:
+            return None
+        self._uses.touch("recipes", number)
+        return str(row[0])
 
     def save_recipe(self, number: str, text: str) -> None:
         """Keep the text an object's id stands for."""
-        self._database.write("INSERT OR REPLACE INTO recipes (id, text) VALUES (?, ?)", (number, text))
+        query = "INSERT OR REPLACE INTO recipes (id, text, used_by, last_used) VALUES (?, ?, ?, ?)"
+        self._database.write(query, (number, text, *self._uses.stamp()))
+        self._uses.made("recipes", number)
 
     def find_note(self, kind: str, key: str) -> str | None:
         """Return a small fact, such as what a tag led to."""
-        row = self._database.row("SELECT value FROM notes WHERE kind = ? AND key = ?", (kind, key))
-        return None if row is None else str(row[0])
+        row = self._database.row("SELECT rowid, value FROM notes WHERE kind = ? AND key = ?", (kind, key))
+        if row is None:
+            return None
+        self._uses.touch("notes", row[0])
+        return str(row[1])
 
     def save_note(self, kind: str, key: str, value: str) -> None:
         """Keep a small fact."""
-        query = "INSERT OR REPLACE INTO notes (kind, key, value) VALUES (?, ?, ?)"
-        self._database.write(query, (kind, key, value))
+        query = "INSERT INTO notes (kind, key, value, used_by, last_used) VALUES (?, ?, ?, ?, ?)"
+        query += " ON CONFLICT DO UPDATE SET value = excluded.value, used_by = max(used_by, excluded.used_by)"
+        query += ", last_used = excluded.last_used"
+        self._database.write(query, (kind, key, value, *self._uses.stamp()))
 
     def volume_path(self, identity: Digest) -> tuple[Path, bool]:
         """Return the directory of a cache volume, and whether it was made by this call."""
@@ -145,7 +155,8 @@ class Index:
 
     def notes(self) -> list[tuple[str, str, str]]:
         """Return every small fact: kind, key, value."""
-        return [(kind, key, value) for kind, key, value in self._database.rows("SELECT * FROM notes")]
+        query = "SELECT kind, key, value FROM notes"
+        return [(kind, key, value) for kind, key, value in self._database.rows(query)]
 
     def volumes(self) -> list[Digest]:
         """Return the identities of all cache volumes, those used last first."""

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
     from pipeline.engine.store.database import Database
 
-_KEYS: Final = {"snapshots": "id", "blobs": "digest", "volumes": "identity"}
+_KEYS: Final = {
+    "snapshots": "id",
+    "blobs": "digest",
+    "volumes": "identity",
+    "recipes": "id",
+    "notes": "rowid",
+}
 _LEAVES: Final = """
     SELECT last_used, 'snapshots', id, size_bytes, parent FROM snapshots AS s WHERE used_by < ?1
         AND NOT EXISTS (SELECT 1 FROM snapshots AS child WHERE child.parent = s.id)"""
@@ -33,7 +39,9 @@ class Pruned:
     snapshots: tuple[int, ...] = ()
     blobs: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
-    size_bytes: int = 0
+    recipes: tuple[str, ...] = ()
+    notes: int = 0  # how many
+    size_bytes: int = 0  # what the files took; the index uses the room of its rows again
 
 
 def drop_doubtful(database: Database, boot: str) -> None:
@@ -116,7 +124,7 @@ def _excess(root: Path, database: Database, max_bytes: int | None, min_free_byte
 def _drop_oldest(
     connection: sqlite3.Connection, volumes: dict[str, int], excess: int, oldest_living: int
 ) -> Pruned:
-    gone: dict[str, list[Any]] = {"snapshots": [], "blobs": [], "volumes": []}
+    gone: dict[str, list[Any]] = {table: [] for table in _KEYS}
     freed = 0
     victims = _find_victims(connection, oldest_living)
     heapq.heapify(victims)
@@ -133,6 +141,8 @@ def _drop_oldest(
         snapshots=tuple(gone["snapshots"]),
         blobs=tuple(gone["blobs"]),
         volumes=tuple(gone["volumes"]),
+        recipes=tuple(gone["recipes"]),
+        notes=len(gone["notes"]),
         size_bytes=freed,
     )
 
@@ -141,7 +151,9 @@ def _find_victims(connection: sqlite3.Connection, oldest_living: int) -> list[An
     """Return what may go now, as (last use, table, key, bytes, parent); of snapshots the leaves only."""
     query = """
         UNION ALL SELECT last_used, 'blobs', digest, size_bytes, 0 FROM blobs WHERE used_by < ?1
-        UNION ALL SELECT last_used, 'volumes', identity, 0, 0 FROM volumes WHERE used_by < ?1"""
+        UNION ALL SELECT last_used, 'volumes', identity, 0, 0 FROM volumes WHERE used_by < ?1
+        UNION ALL SELECT last_used, 'recipes', id, 0, 0 FROM recipes WHERE used_by < ?1
+        UNION ALL SELECT last_used, 'notes', rowid, 0, 0 FROM notes WHERE used_by < ?1"""
     return connection.execute(_LEAVES + query, (oldest_living,)).fetchall()
 
 

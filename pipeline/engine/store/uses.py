@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from pipeline.engine.store.database import Database
 
-Table = Literal["blobs", "snapshots", "volumes", "results"]
+Table = Literal["blobs", "snapshots", "volumes", "results", "recipes", "notes"]
 _KEYS: Final[dict[Table, str]] = {
     "blobs": "digest",
     "snapshots": "id",
     "volumes": "identity",
     "results": "key",
+    "recipes": "id",
+    "notes": "rowid",
 }
+_DATED: Final = ("blobs", "snapshots", "volumes", "results")  # the others are used beside one of these
 _TICK_S: Final = 1e-6
 
 
@@ -29,7 +32,7 @@ class Uses:
 
     def __init__(self, database: Database, owner: int, boot: str) -> None:
         self.boot = boot
-        tables = " UNION ALL ".join(f"SELECT max(last_used) FROM {table}" for table in _KEYS)  # noqa: S608
+        tables = " UNION ALL ".join(f"SELECT max(last_used) FROM {table}" for table in _DATED)  # noqa: S608
         self._latest = max(when or 0.0 for (when,) in database.rows(tables))
         self._database = database
         self._owner = owner
