@@ -19,6 +19,7 @@ _UNITS_NS: Final = {
 }
 _PART: Final = re.compile(r"([0-9]*)(?:\.([0-9]*))?([^.0-9]*)")
 _DIGITS: Final = 19  # more do not fit, or are beyond the nanosecond
+_SCALE: Final = 10**19
 _MOST_NS: Final = 2**63 - 1  # about 292 years; below zero one more
 
 
@@ -60,8 +61,8 @@ def _nanoseconds(text: str, whole: str, fraction: str, unit: str) -> int:
     if len(whole) > _DIGITS:
         raise BadDuration(text)
     size_ns = _UNITS_NS[unit]
-    digits = fraction[:_DIGITS]
-    return int(whole or "0") * size_ns + int(digits or "0") * size_ns // 10 ** len(digits)
+    digits = fraction[:_DIGITS].ljust(_DIGITS, "0")
+    return int(whole or "0") * size_ns + int(digits) * size_ns // _SCALE
 
 
 def format_duration(seconds: float) -> str:

@@ -4,109 +4,27 @@ from __future__ import annotations
 
 import functools
 import http.server
-import io
 import socket
-import tarfile
 import threading
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pipeline.digest import digest_bytes
-from pipeline.engine import read
-from pipeline.engine.dockerfile.build import build
 from pipeline.engine.dockerfile.git import CommitMismatch
-from pipeline.engine.engine import Engine
-from pipeline.engine.events import EngineEvent, ExecEvent
 from pipeline.engine.runtime.errors import ExecFailed
-from pipeline.engine.settings import EngineSettings
 from pipeline.engine.sources.http import ChecksumMismatch
-from tests.engine import busybox
 from tests.engine.dockerfile.helpers import Files, secret
 from tests.gitservers import commit, daemon, git
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from pipeline.engine.container import Container
+    from tests.engine.dockerfile.workshop import Workshop
+
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
-BASE = "FROM scratch AS base\nADD base.tar /\nENV PATH=/bin\n"
-
-
-@pytest.fixture(scope="session")
-def base_tar(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Return an archive of a small root file system."""
-    root = tmp_path_factory.mktemp("base")
-    busybox.fill(root)
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.add(root, arcname=".")
-    return buffer.getvalue()
-
-
-@dataclass(kw_only=True)
-class Workshop:
-    """An open engine, a directory to build in, and the commands it started."""
-
-    engine: Engine
-    folder: Path
-    base_tar: bytes
-    started: list[str] = field(default_factory=list)
-
-    async def build(self, text: str, files: Files | None = None, **options: object) -> Container:
-        """Build `text`, after the stage `base`, in a context of `files`."""
-        self.write(files or {})
-        self.write({"Dockerfile": BASE + text, "base.tar": self.base_tar})
-        context = await self.engine.host_directory(str(self.folder), no_cache=True)
-        return await build(self.engine, context, **options)  # type: ignore[arg-type]
-
-    def write(self, files: Files) -> None:
-        """Write files into the context."""
-        for name, content in files.items():
-            target = self.folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content if isinstance(content, bytes) else content.encode())
-
-    async def text(self, container: Container, path: str) -> str:
-        """Return the text of a file in a container."""
-        file = container.file(path)
-        return await self.engine.look(file.tree, lambda root: read.contents(root, file.path))
-
-    async def texts(self, container: Container, *paths: str) -> list[str]:
-        """Return the texts of several files."""
-        return [await self.text(container, path) for path in paths]
-
-    async def sh(self, container: Container, script: str) -> str:
-        """Return what a script prints in a container."""
-        return await self.engine.output(container.with_exec(["/bin/sh", "-ec", script]), "stdout")
-
-
-@asynccontextmanager
-async def _open(tmp_path: Path, base_tar: bytes) -> AsyncIterator[Workshop]:
-    started: list[str] = []
-
-    def observe(event: EngineEvent) -> None:
-        if isinstance(event, ExecEvent) and event.kind == "started":
-            started.append(event.argv[-1])
-
-    folder = tmp_path / "context"
-    folder.mkdir()
-    settings = EngineSettings(store=str(tmp_path / "store"))
-    async with Engine.open(settings, workdir=tmp_path, observer=observe) as engine:
-        yield Workshop(engine=engine, folder=folder, base_tar=base_tar, started=started)
-
-
-@pytest.fixture
-async def workshop(tmp_path: Path, base_tar: bytes) -> AsyncIterator[Workshop]:
-    """Return a workshop with a store of its own."""
-    async with _open(tmp_path, base_tar) as workshop:
-        yield workshop
-
-
 PYTHON_APP = """
 FROM base AS deps
 WORKDIR /app
