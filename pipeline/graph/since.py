@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.graph.inputs import GitFailed, compile_globs, git
+from pipeline.globs import compile_globs
+from pipeline.graph.inputs import GitFailed, git
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.engine.gitignore import parse_gitignore
 from pipeline.engine.patterns import PatternMatcher
-from pipeline.graph.inputs import compile_globs
+from pipeline.globs import compile_globs
 from pipeline.wildcards import ONE_SEGMENT, join_wildcards
 
 DIALECTS = ((ONE_SEGMENT, ".*", "(?:.*/)?"), (ONE_SEGMENT, ".*", "(?:[^/]+/)*"))

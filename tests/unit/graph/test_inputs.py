@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.graph.inputs import GitFailed, ProjectFiles, compile_globs, project_files
+from pipeline.globs import compile_globs
+from pipeline.graph.inputs import GitFailed, ProjectFiles, project_files
 from tests.unit.graph.conftest import Repository
 
 if TYPE_CHECKING:
