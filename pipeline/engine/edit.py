@@ -20,6 +20,7 @@ from pipeline.engine.rootpath import (
     is_directory,
     make_directories,
     remove,
+    remove_link,
     resolve,
 )
 from pipeline.engine.transfer import Copier, compare
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from pipeline.digest import Digest
 
-__all__ = ["EditFailed", "apply", "difference", "is_archive", "selection_digest"]
+__all__ = ["EditFailed", "apply", "difference", "is_archive", "selection_digest", "write_new"]
 
 
 def apply(action: ops.Action, root: Path, view: Callable[[ops.Tree], Path], *, link: bool = False) -> None:
@@ -132,6 +133,8 @@ def _apply(action: ops.Action, root: str, view: Callable[[ops.Tree], Path], *, l
             _replace_text(action, root)
         case ops.Unpack():
             source = _existing(os.path.realpath(view(action.source)), action.source_path)
+            if action.replace_links:
+                remove_link(root, action.path)
             unpack(source, root, action.path, owner=find_owner(root, action.owner))
         case ops.ApplyChanges():
             _apply_changes(root, view(action.before), view(action.after))
@@ -149,6 +152,8 @@ def _apply(action: ops.Action, root: str, view: Callable[[ops.Tree], Path], *, l
 
 def _copy(action: ops.Copy, root: str, source_root: Path, *, link: bool) -> None:
     source = _copy_source(action, source_root)
+    if action.replace_links:
+        remove_link(root, action.path)
     copier = Copier(
         owner=find_owner(root, action.owner), mode=action.mode, symbolic_mode=action.symbolic_mode, link=link
     )
@@ -200,6 +205,11 @@ def _write_file(action: ops.WriteFile, root: str) -> None:
     if is_directory(target):
         raise EditFailed("write", action.path, "is a directory")
     remove(target)
+    write_new(action, target, owner)
+
+
+def write_new(action: ops.WriteFile, target: str, owner: tuple[int, int]) -> None:
+    """Write the file of `action` to the real path `target`, where nothing is."""
     with open(target, "xb") as stream:
         stream.write(action.content)
         os.fchown(stream.fileno(), *owner)

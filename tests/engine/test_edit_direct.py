@@ -1,4 +1,4 @@
-"""Copies made without a mount are the copies made with one."""
+"""Copies and new files made without a mount are those made with one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.engine import edit, mounts, ops
-from pipeline.engine.direct import apply_to_draft, copy_directly
+from pipeline.engine.direct import apply_to_draft, copy_directly, write_directly
 from pipeline.engine.treehash import content_digest
+from pipeline.errors import EngineError
 from tests.engine.store_helpers import commit, key, opened
 
 if TYPE_CHECKING:
@@ -158,6 +159,67 @@ def test_an_action_on_a_draft_takes_either_way(store: Store, path: str, over: st
     with store.snapshots.view(made) as root:
         real = root / ("usr/lib" if (path, over) == ("lib", "image") else path)
         assert sorted(os.listdir(real)) == ["link", "old", "same", "sub"]
+
+
+def _written(store: Store, action: ops.WriteFile) -> tuple[Snapshot | None, Snapshot]:
+    """Return what `action` makes without a mount, if it can, and on the merged tree."""
+    merged = commit(store, _base(store), lambda root: edit.apply(action, root, lambda _tree: root))
+    draft = store.snapshots.prepare(_base(store))
+    if not write_directly(action, draft.upper, store.snapshots.lowers(draft.parent)):
+        assert os.listdir(draft.upper) == []
+        return None, merged
+    return store.snapshots.commit(draft, identity=key("written")), merged
+
+
+@pytest.mark.parametrize(
+    "path", ["new", "/app/new", "new/deep/er", "gone", "gone/old", "opaque/old", "./app//new"]
+)
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"owner": "9:10"}, {"owner": "9", "mode": 0o700}, {"into": True}],
+    ids=["", "owner", "mode", "into"],
+)
+def test_a_file_written_directly_equals_one_on_the_merged_tree(
+    store: Store, path: str, more: dict[str, object]
+) -> None:
+    """Contents, attributes of the file and of its parents, and what shows through from below."""
+    direct, merged = _written(store, ops.WriteFile(path=path, content=b"text", **more))  # type: ignore[arg-type]
+
+    assert direct is not None
+    with store.snapshots.view(direct) as one, store.snapshots.view(merged) as two:
+        assert content_digest(one) == content_digest(two)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["plain", "app", "lib", "lib/new", "a/../b", "app/", "app/."],
+    ids=["file there", "directory there", "link", "link on the way", "to be resolved", "slash", "dot"],
+)
+def test_a_file_that_meets_something_is_left_to_the_merged_tree(store: Store, path: str) -> None:
+    """The answer is False and the draft is untouched."""
+    direct, _merged = _written(store, ops.WriteFile(path=path, content=b"text", into=True))
+
+    assert direct is None
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("plain/new", "cannot find `plain/new`: not a directory"),
+        ("x" * 256, "File name length exceeds the maximum supported 255 characters"),
+    ],
+    ids=["below a file", "too long"],
+)
+def test_a_file_that_cannot_be_is_refused_either_way(store: Store, path: str, message: str) -> None:
+    """By the merged tree, in its words."""
+    draft = store.snapshots.prepare(_base(store))
+
+    with pytest.raises(EngineError) as caught:
+        apply_to_draft(
+            ops.WriteFile(path=path, content=b""), store.snapshots, draft, lambda _tree: draft.upper
+        )
+
+    assert str(caught.value) == message
 
 
 def test_four_thousand_files_are_copied_in_about_the_time_of_reading_them(store: Store) -> None:
