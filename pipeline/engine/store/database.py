@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -10,7 +11,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.engine.store.values import StoreUnusable, using_disk
+from pipeline.engine.store.values import FULL_HINT, StoreUnusable, using_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -142,9 +143,9 @@ def _refused(path: Path, error: sqlite3.OperationalError) -> StoreUnusable:
     is_full = kind == sqlite3.SQLITE_FULL
     if kind == sqlite3.SQLITE_IOERR:
         is_full = shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES
-    reason = "its disk is full" if is_full else f"the index answers: {error}"
-    hint = "prune the store, or free space on its disk" if is_full else None
-    return StoreUnusable(path.parent, reason, hint=hint)
+    if is_full:
+        return StoreUnusable(path.parent, os.strerror(errno.ENOSPC).lower(), hint=FULL_HINT)
+    return StoreUnusable(path.parent, f"the index answers: {error}")
 
 
 def open_database(path: Path, *, alone: bool, suspect: bool) -> Database:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SnapshotKind = Literal["images", "results", "host directories", "git", "http"]
 """What a snapshot was made from; only for people who ask what takes the space."""
 
+FULL_HINT: Final = "prune the store, or free space on its disk"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -40,7 +41,7 @@ def using_disk(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "prune the store, or free space on its disk" if error.errno in _FULL else None
+        hint = FULL_HINT if error.errno in _FULL else None
         raise StoreUnusable(root, (error.strerror or str(error)).lower(), hint=hint) from error
 
 
