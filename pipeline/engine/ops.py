@@ -119,6 +119,7 @@ class Copy:
     owner: str = ""
     mode: int | None = None  # permission bits for files and directories; None keeps the source's
     symbolic_mode: str = ""  # `u=rwX,go=rX`: applied to the source's mode of each file and directory
+    replace_links: bool = False  # links on the way to `path` give way to directories
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +199,7 @@ class Unpack:
     source_path: str
     path: str
     owner: str = ""
+    replace_links: bool = False  # as in `Copy`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

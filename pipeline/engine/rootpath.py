@@ -91,6 +91,16 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
+def remove_link(root: str, path: str) -> None:
+    """Remove the first link on the way to `path`, its last part among them, so that nothing is followed."""
+    at = root
+    for part in reversed(_components(path)):
+        at = f"{at}/{part}"
+        if os.path.islink(at):
+            os.unlink(at)
+            return
+
+
 def make_directories(path: str, *, mode: int = 0o755, owner: tuple[int, int] | None = None) -> bool:
     """Make a resolved path and what is missing above it; say whether it was missing itself.
 

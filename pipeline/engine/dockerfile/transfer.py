@@ -38,6 +38,7 @@ class _Orders:
     symbolic_mode: str
     exclude: tuple[str, ...]
     parents: bool
+    link: bool  # nothing below is looked at: a link in the way is replaced
     checksum: str
 
     def into(self, name: str) -> str:
@@ -106,6 +107,7 @@ def _orders(progress: Progress, instruction: Copy | Add, variables: dict[str, st
         symbolic_mode=chmod if mode is None else "",
         exclude=tuple(expand_word(each, variables, quoting) for each in instruction.exclude),
         parents=instruction.parents,
+        link=instruction.link,
         checksum=expand_word(instruction.checksum, variables, quoting)
         if isinstance(instruction, Add)
         else "",
@@ -162,6 +164,7 @@ def _place(container: Container, tree: ops.Tree, found: Found, orders: _Orders) 
             owner=orders.owner,
             mode=orders.mode,
             symbolic_mode=orders.symbolic_mode,
+            replace_links=orders.link,
         )
         return container.edit(action.path, action)
     if is_excluded(found.name, orders.exclude):
@@ -176,6 +179,7 @@ def _place(container: Container, tree: ops.Tree, found: Found, orders: _Orders) 
         owner=orders.owner,
         mode=orders.mode,
         symbolic_mode=orders.symbolic_mode,
+        replace_links=orders.link,
     )
     return container.edit(action.path, action)
 
@@ -187,7 +191,9 @@ def _unpacked(container: Container, tree: ops.Tree, found: Found, orders: _Order
         base=SCRATCH,
         action=ops.Copy(source=tree, source_path=found.path, path=path, kind="file", name=found.name),
     )
-    action = ops.Unpack(source=alone, source_path=path, path=orders.path, owner=orders.owner)
+    action = ops.Unpack(
+        source=alone, source_path=path, path=orders.path, owner=orders.owner, replace_links=orders.link
+    )
     return container.edit(orders.path, action)
 
 
@@ -207,6 +213,7 @@ async def _with_parents(
         owner=orders.owner,
         mode=orders.mode,
         symbolic_mode=orders.symbolic_mode,
+        replace_links=orders.link,
     )
     return container.edit(action.path, action)
 

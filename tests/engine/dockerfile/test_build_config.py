@@ -92,6 +92,99 @@ async def test_an_entrypoint_resets_the_command_of_the_base_only(
     assert (container.config.entrypoint, container.config.cmd) == (entrypoint, cmd)
 
 
+async def test_variables_are_replaced_where_no_shell_does_it(session: CopyingSession) -> None:
+    """In the words of every instruction that configures; commands keep them for the shell."""
+    container = await session.build(
+        """
+FROM base
+ARG W=web P=8080 S=SIGUSR1
+ENV D=/data
+EXPOSE $P/udp ${P}-8081
+LABEL a=$W "$W"="${W}s" b='$W'
+STOPSIGNAL $S
+USER app:${W}
+VOLUME $D $D/x
+VOLUME ["$D/y"]
+WORKDIR $D/$W
+COPY ${W}.txt \\$W $D/
+SHELL ["$W"]
+HEALTHCHECK CMD check $W
+ENTRYPOINT ["$W"]
+CMD ["$W"]
+""",
+        {"web.txt": "text", "$W": "as it is"},
+    )
+
+    assert container.config == ImageConfig(  # noqa: S604 - `shell` is the image's
+        env=(PATH, ("D", "/data")),
+        labels=(("a", "web"), ("b", "$W"), ("web", "webs")),
+        workdir="/data/web",
+        user="app:web",
+        exposed_ports=("8080/tcp", "8080/udp", "8081/tcp"),
+        volumes=("/data", "/data/x", "/data/y"),
+        stop_signal="SIGUSR1",
+        shell=("$W",),
+        healthcheck=ops.Healthcheck(args=("check $W",), shell=True),  # noqa: S604 - the image's
+        entrypoint=("$W",),
+        cmd=("$W",),
+    )
+    files = session.files(container)
+    assert {name: text for name, text in files.items() if name.startswith("/data")} == {
+        "/data/$W": "as it is",
+        "/data/web.txt": "text",
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("", HEALTHCHECK),
+        ("HEALTHCHECK NONE", None),
+        ('HEALTHCHECK CMD a\nHEALTHCHECK --retries=3 CMD ["b"]', ops.Healthcheck(args=("b",), retries=3)),
+        ('HEALTHCHECK NONE\nHEALTHCHECK CMD ["b"]', ops.Healthcheck(args=("b",))),
+    ],
+    ids=["inherited", "none", "last", "none and again"],
+)
+async def test_the_last_health_check_counts(
+    session: CopyingSession, lines: str, expected: ops.Healthcheck | None
+) -> None:
+    """It replaces the one of the base, and nothing of it stays."""
+    session.image("checked", ImageConfig(healthcheck=HEALTHCHECK))
+
+    container = await session.build(f"FROM checked\n{lines}")
+
+    assert container.config.healthcheck == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "workdir"),
+    [
+        ("WORKDIR a", "/base/a"),
+        ("WORKDIR /x\nWORKDIR y/../z\nWORKDIR ./w/", "/x/z/w"),
+        ("WORKDIR ..\nWORKDIR ../..", "/"),
+    ],
+    ids=["relative to the base's", "joined", "not above the root"],
+)
+async def test_work_directories_are_joined(session: CopyingSession, lines: str, workdir: str) -> None:
+    """A relative one goes on from the one before it, across FROM."""
+    session.image("placed", ImageConfig(workdir="/base"))
+
+    container = await session.build(f"FROM placed\n{lines}")
+
+    assert container.config.workdir == workdir
+
+
+async def test_keywords_can_be_written_in_any_case_and_lines_be_broken(session: CopyingSession) -> None:
+    """Comments and empty lines inside a broken instruction are no part of it."""
+    container = await session.build(
+        "from base as Last\nenV A=1 \\\n  # a comment\n\n\n  B=2 \\\n# another\n  C=3\nWorkdir /w\n",
+        target="LAST",
+    )
+
+    assert container.config.env == (PATH, ("A", "1"), ("B", "2"), ("C", "3"))
+    assert container.config.workdir == "/w"
+
+
 async def test_values_of_one_env_line_see_what_was_before_it(session: CopyingSession) -> None:
     """And ENV wins over an ARG of the same name, wherever the ARG stands."""
     container = await session.build(
