@@ -37,6 +37,7 @@ class FakeServices:
         self.folder = folder
         self.told: list[str] = []
         self.files: dict[str, Artifact] = {}
+        self.notes: dict[str, bytes] = {}
         self._secrets = dict(secrets)
         self._client = client
 
@@ -63,6 +64,14 @@ class FakeServices:
         if self.files.get(artifact.name) != artifact:
             raise ArtifactGone(artifact)
         return self.folder / "kept" / artifact.name
+
+    def remember(self, stage: str, name: str, data: bytes) -> None:
+        """Remember it in memory."""
+        self.notes[name] = data
+
+    def recall(self, stage: str, name: str) -> bytes | None:
+        """What was remembered before."""
+        return self.notes.get(name)
 
     def secret(self, name: str) -> str | None:
         """The value given for the test."""

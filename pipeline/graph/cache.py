@@ -1,9 +1,10 @@
 """The stage cache: results and kept files by key, in one directory that can be carried to another machine.
 
 Layout: `v1/entries/<stage>/<base>.json` (a line with the digest of the rest, then JSON),
-`v1/last/<stage>` (the name of the entry stored last), `v1/blobs/<2 digits>/<62 digits>`. Blobs are written
-before the entry that names them. What is lost, damaged or of another format is a miss, and is removed.
-Readers and writers share a lock that pruning takes alone.
+`v1/last/<stage>` (the name of the entry stored last), `v1/blobs/<2 digits>/<62 digits>`,
+`v1/notes/<stage>/<name>` (what stages remember). Blobs are written before the entry that names them. What is
+lost, damaged or of another format is a miss, and is removed. Readers and writers share a lock that pruning
+takes alone.
 """
 
 from __future__ import annotations
@@ -156,6 +157,22 @@ class StageCache:
         path = self._blob_path(digest)
         return path if path.is_file() else None
 
+    def put_note(self, stage: str, name: str, data: bytes) -> None:
+        """Store what a stage remembers, in place of its last note of that name.
+
+        Raises:
+            OSError: The directory cannot be written.
+        """
+        with self._locked(fcntl.LOCK_SH):
+            write_atomically(self._home / "notes" / stage / name, data, durable=False)
+
+    def note(self, stage: str, name: str) -> bytes | None:
+        """What a stage remembers under a name."""
+        try:
+            return (self._home / "notes" / stage / name).read_bytes()
+        except OSError:
+            return None  # lost, or not readable here: nothing is remembered
+
     def remove(self, stage: str, base: Digest) -> None:
         """Forget one entry; its blobs stay until the next pruning."""
         self._entry_path(stage, base).unlink(missing_ok=True)
@@ -179,10 +196,14 @@ class StageCache:
         """
         if not self.folder.is_dir():
             return 0
+        import shutil
+
         limit = self.max_bytes if max_bytes is None else max_bytes
         with self._locked(fcntl.LOCK_EX):
             before = self.state().size_bytes
             self._remove_foreign()
+            if limit == 0:
+                shutil.rmtree(self._home / "notes", ignore_errors=True)
             self._remove_oldest(limit)
             after = self.state().size_bytes
         self._size = after

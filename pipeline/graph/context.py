@@ -86,6 +86,12 @@ class Services(Protocol):
     def path(self, artifact: Artifact) -> Path:
         """Where an artifact's content can be read."""
 
+    def remember(self, stage: str, name: str, data: bytes) -> None:
+        """Leave a note for the stage's later runs."""
+
+    def recall(self, stage: str, name: str) -> bytes | None:
+        """The note an earlier run left; None when there is none."""
+
     def secret(self, name: str) -> str | None:
         """The value of a secret, remembered for scrubbing; None when there is none."""
 
@@ -111,6 +117,7 @@ class Context:
     facts: Mapping[str, Any] = field(default_factory=dict, repr=False)  # environment, commit, dirty
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the configuration's tables
     attempt: int = 1
+    key: str = ""  # of all that is known before the stage runs; equal keys are equal inputs; "" unknown
     span_id: str = ""  # 16 hex digits: engine output with this span is this stage's
     observed: dict[str, str] = field(default_factory=dict, repr=False)  # what else the key depends on
 
@@ -168,6 +175,23 @@ class Context:
         """
         return self.services.path(artifact)
 
+    def remember(self, name: str, data: bytes) -> None:
+        """Leave a note for later runs of this stage, such as how long each test took; replaces the last one.
+
+        It lies beside the stage cache and may be lost at any time. It is in no key: what a stage returns must
+        not depend on it.
+
+        Raises:
+            BadArtifactName: `name` is not portable.
+        """
+        check_artifact_name(name)
+        self.services.remember(self.stage, name, data)
+
+    def recall(self, name: str) -> bytes | None:
+        """The note `remember` left in an earlier run; None when there is none."""
+        check_artifact_name(name)
+        return self.services.recall(self.stage, name)
+
     def secret(self, name: str) -> str:
         """The value of a declared secret; scrubbed from all that is told from now on.
 
@@ -196,6 +220,11 @@ class Context:
         """
         self.log(f"warning: {text}\n")
         self.observed[f"warning {text}"] = ""
+
+    def note_flaky(self, what: str) -> None:
+        """Note that `what` was good and bad on the same inputs: the success is flagged, cached or not."""
+        self.log(f"flaky: {what}\n")
+        self.observed[f"flaky {what}"] = ""
 
     def depend_on(self, name: str, value: str) -> None:
         """Note that the result depends on `value`: another one next time makes the stage run again.
@@ -252,6 +281,11 @@ def stand_ins_of(observed: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
         f"{key.removeprefix(kind)}: {note}" for key, note in sorted(observed.items()) if key.startswith(kind)
     )
+
+
+def is_flaky(observed: Mapping[str, str]) -> bool:
+    """Whether a stage noted that something was flaky."""
+    return any(key.startswith("flaky ") for key in observed)
 
 
 def warnings_of(observed: Mapping[str, str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.graph.annotations import return_type
 from pipeline.graph.attempt import Ended, attempt, log_text, plain_description
 from pipeline.graph.cache import Entry, EntryDamaged
-from pipeline.graph.context import Context, NeedGone, Skip, stand_ins_of, warnings_of
+from pipeline.graph.context import Context, NeedGone, Skip, is_flaky, stand_ins_of, warnings_of
 from pipeline.graph.decide import Standing
 from pipeline.graph.events import StageFinished, StageRetried, StageStarted
 from pipeline.graph.history import load_result, load_run
@@ -133,6 +133,7 @@ class Performer:
             Outcome.SUCCESS,
             why,
             cached=True,
+            flaky=is_flaky(entry.parts.observed),
             key=entry.parts.key,
             kept=tuple(artifact.name for artifact in entry.kept),
             warnings=warnings_of(entry.parts.observed),
@@ -164,7 +165,7 @@ class Performer:
         while True:
             live.attempts += 1
             self.ledger.emit(StageStarted(at=time.time(), stage=name, attempt=live.attempts, why=found.why))
-            context = self.context(name)
+            context = self.context(name, found)
             self.services.kept.pop(name, None)  # of an attempt that failed
             ended, taken = await self.attempt(name, context)
             if isinstance(ended.error, NeedGone) and not renewed:
@@ -204,7 +205,7 @@ class Performer:
             self.services.log(name, log_text(ended.error))
         return ended
 
-    def context(self, name: str) -> Context:
+    def context(self, name: str, found: Found) -> Context:
         """A context for one attempt."""
         stage, settings = self.plan.rows[name].stage, self.settings
         facts = {"environment": settings.environment, "commit": settings.commit, "dirty": settings.dirty}
@@ -220,6 +221,7 @@ class Performer:
             facts=facts,
             settings=settings.config,
             attempt=self.ledger.live[name].attempts,
+            key="" if found.parts is None else found.parts.base,
             span_id=os.urandom(8).hex(),
         )
 
@@ -306,7 +308,7 @@ class Performer:
             name,
             Outcome.SUCCESS,
             live.why,
-            flaky=live.attempts > 1,
+            flaky=live.attempts > 1 or is_flaky(context.observed),
             key="" if parts is None else parts.key,
             kept=tuple(artifact.name for artifact in kept),
             warnings=warnings_of(context.observed),

@@ -155,6 +155,19 @@ class RunServices:
             raise ArtifactGone(artifact)
         return stored
 
+    def remember(self, stage: str, name: str, data: bytes) -> None:
+        """Leave a note beside the stage cache, without secrets in it; where that cannot be, it is lost."""
+        if self._cache is None:
+            return
+        try:
+            self._cache.put_note(stage, name, self._scrubber.data(data))
+        except OSError as error:
+            self.log(stage, f"not remembered: {error}\n")
+
+    def recall(self, stage: str, name: str) -> bytes | None:
+        """The note an earlier run left."""
+        return None if self._cache is None else self._cache.note(stage, name)
+
     def secret(self, name: str) -> str | None:
         """A secret's value, hidden from now on wherever it would be told."""
         value = self._secret(name)

@@ -87,7 +87,8 @@ class StageRecord:
     @property
     def flags(self) -> tuple[str, ...]:
         """What must be seen beside the verdict."""
-        flaky = (f"flaky, {self.attempt} attempts",) if self.flaky else ()
+        attempts = f", {self.attempt} attempts" if self.attempt > 1 else ""
+        flaky = (f"flaky{attempts}",) if self.flaky else ()
         soft = ("soft failure",) if self.soft_failed else ()
         effect = ("effect",) if self.effect and self.outcome is Outcome.SUCCESS else ()
         count = len(self.warnings)

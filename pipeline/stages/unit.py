@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import dagger
 
-    from pipeline.junit import BadTest
+    from pipeline.junit import TestCase
 
 REPORTS: Final = "/reports"
 TAIL_LINES: Final = 40
@@ -159,7 +159,7 @@ def failure(argv: list[str], code: int, results: TestResults | None, tail: list[
     )
 
 
-def missing_programs(bad: Sequence[BadTest]) -> str:
+def missing_programs(bad: Sequence[TestCase]) -> str:
     """Return what helps when tests call programs that the image has not; "" when none is missing."""
     names = sorted({name for one in bad for name in NO_PROGRAM.findall(one.text)})
     if not names:
@@ -170,7 +170,7 @@ def missing_programs(bad: Sequence[BadTest]) -> str:
     )
 
 
-def test_name(bad: BadTest) -> str:
+def test_name(bad: TestCase) -> str:
     """Return a test's name as pytest takes it."""
     module = bad.file.removesuffix(".py").replace("/", ".")
     if bad.file and bad.name == module:
@@ -181,10 +181,10 @@ def test_name(bad: BadTest) -> str:
     return "::".join(part for part in (bad.file or bad.suite.replace(".", "/"), bad.name) if part)
 
 
-def told(bad: Sequence[BadTest]) -> list[str]:
+def told(bad: Sequence[TestCase]) -> list[str]:
     """Return the last lines of the first bad test and the names of all, as many as people read."""
     lines = bad[0].text.splitlines()
-    names = [f"{'ERROR' if one.is_error else 'FAILED'} {test_name(one)}" for one in bad[:NAMES_TOLD]]
+    names = [f"{'ERROR' if one.kind == "error" else 'FAILED'} {test_name(one)}" for one in bad[:NAMES_TOLD]]
     more = [f"and {len(bad) - NAMES_TOLD} more"] if len(bad) > NAMES_TOLD else []
     return [*lines[-LINES_TOLD:], *names, *more]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -534,3 +534,45 @@ def test_two_runs_at_once_share_a_cache(tmp_path: Path) -> None:
 
     assert said == [("good\n", ""), ("good\n", "")]
     assert len(list((tmp_path / "runs").iterdir())) == 6
+
+
+@stage(inputs=["src/**"])
+async def verified(ctx: Context) -> str:
+    """Is flaky, and remembers under which keys it ran, and the password."""
+    before = (ctx.recall("keys") or b"").decode().split()
+    ctx.remember("keys", "\n".join([*before, ctx.key]).encode())
+    ctx.secret("PASSWORD")
+    ctx.remember("words", b"it was hunter2hunter2")
+    ctx.note_flaky("test_a")
+    return ",".join(before)
+
+
+async def test_a_flaky_success_is_flagged_also_when_it_is_cached(project: Project) -> None:
+    """It never passes for a clean one."""
+    plan = Graph([replace(verified, secrets=("PASSWORD",))]).select(environment="test")
+    settings = {"secret": lambda name: "hunter2hunter2"}
+
+    first = await project.run(plan, **settings)
+    second = await project.run(plan, **settings)
+
+    flags = [(run.stages["verified"].flaky, run.stages["verified"].cached) for run in (first, second)]
+    assert flags == [(True, False), (True, True)]
+
+
+async def test_what_a_stage_remembers_reaches_its_later_runs_and_is_in_no_key(project: Project) -> None:
+    """Equal inputs have an equal key, also when results are not taken; secrets are not written down."""
+    plan = Graph([replace(verified, secrets=("PASSWORD",))]).select(environment="test")
+    settings = {"secret": lambda name: "hunter2hunter2"}
+
+    for _ in range(2):
+        await project.run(plan, cache_read=False, **settings)
+    cached = await project.run(plan, **settings)
+    project.repo.write("src/app.py", "changed\n")
+    await project.run(plan, **settings)
+
+    first, second, third = (project.cache.note("verified", "keys") or b"").decode().split()
+    assert cached.stages["verified"].cached
+    assert first == second != third
+    assert project.cache.note("verified", "words") == b"it was ***"
+    project.cache.prune(0)
+    assert project.cache.note("verified", "keys") is None

@@ -12,7 +12,7 @@ from pipeline.config import load_config
 from pipeline.detect.python import PythonProject
 from pipeline.graph.context import CheckFailed
 from pipeline.graph.plan import Graph
-from pipeline.junit import BadTest, TestResults
+from pipeline.junit import TestCase, TestResults
 from pipeline.stages import default_stages
 from pipeline.stages.containers import StageBroken, untracked
 from pipeline.stages.deps import LOCAL_LINE
@@ -160,16 +160,16 @@ def test_configured_tools_are_run_as_configured() -> None:
     ]
 
 
-def results(*bad: BadTest) -> TestResults:
-    return TestResults(tests=9, failures=len(bad), errors=0, skipped=0, duration_s=1.0, bad=bad)
+def results(*bad: TestCase) -> TestResults:
+    return TestResults(cases=(*bad, *[TestCase(name="good")] * (9 - len(bad))))
 
 
-BAD = BadTest(
+BAD = TestCase(
     name="test_a",
     suite="tests.test_x.TestB",
     file="tests/test_x.py",
     line=7,
-    is_error=False,
+    kind="failure",
     message="no\nmore of it",
     text="E  no",
 )
