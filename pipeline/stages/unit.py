@@ -184,7 +184,7 @@ def test_name(bad: TestCase) -> str:
 def told(bad: Sequence[TestCase]) -> list[str]:
     """Return the last lines of the first bad test and the names of all, as many as people read."""
     lines = bad[0].text.splitlines()
-    names = [f"{'ERROR' if one.kind == "error" else 'FAILED'} {test_name(one)}" for one in bad[:NAMES_TOLD]]
+    names = [f"{'ERROR' if one.kind == 'error' else 'FAILED'} {test_name(one)}" for one in bad[:NAMES_TOLD]]
     more = [f"and {len(bad) - NAMES_TOLD} more"] if len(bad) > NAMES_TOLD else []
     return [*lines[-LINES_TOLD:], *names, *more]
 
