@@ -23,7 +23,7 @@ ORIGIN_NOTES: Final = "blob-origin"
 """Notes of which repository of a host has a blob: key `HOST DIGEST`, value the repository's name."""
 
 _UPLOAD_ATTEMPTS: Final = 4
-_UPLOAD_BYTES: Final = 1 << 20
+_UPLOAD_BYTES: Final = 1 << 18  # so many have to be taken within each limit of silence (`transport`)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +172,6 @@ def _size_of(path: Path) -> int:
 
 
 async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
-    with open(path, "rb") as stream:  # noqa: ASYNC230 (a megabyte from the page cache takes less than a thread switch)
+    with open(path, "rb") as stream:  # noqa: ASYNC230 (so little from the page cache takes less than a thread switch)
         while data := stream.read(_UPLOAD_BYTES):
             yield data

@@ -77,7 +77,8 @@ class Registry:
             ca_file: Certificates (PEM) to trust besides the system's.
             offline: Never ask a registry; a tag then means what it last led to.
             backoff_s: The first pause before a request is repeated; it doubles each time.
-            silence_limit_s: How long a registry may say nothing, or less than 1 kB a second of a blob.
+            silence_limit_s: How long a registry may say nothing, or less than 1 kB a second of a blob, or
+                take for the next 256 KiB of an upload.
         """
         self.credentials = credentials or Credentials()
         self.offline = offline

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 import ssl
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
@@ -159,16 +160,30 @@ class Transport:
         await anyio.sleep(min(_LONGEST_WAIT_S, max(asked, self.backoff_s * 2 ** (attempt - 1))))
 
     async def _send_in_time(self, call: Call) -> httpx.Response:
-        """Send a call; one without a body of unknown length must be answered in bounded time."""
-        if callable(call.body):
-            return await self._send_authorized(call)
+        """Send a call; each chunk of its body must be taken, and then it be answered, in bounded time."""
         limit_s = _ANSWER_SILENCES * self.silence_limit_s
+        waiting = 0  # bytes that are to be taken before the deadline
+
+        async def paced(body: Callable[[], AsyncIterator[bytes]]) -> AsyncIterator[bytes]:
+            nonlocal waiting
+            async for chunk in body():
+                waiting = len(chunk)
+                scope.deadline = anyio.current_time() + self.silence_limit_s
+                yield chunk
+            waiting = 0
+            scope.deadline = anyio.current_time() + limit_s
+
+        if callable(call.body):
+            call = replace(call, body=functools.partial(paced, call.body))
         try:
-            with anyio.fail_after(limit_s):
+            with anyio.fail_after(limit_s) as scope:
                 return await self._send_authorized(call)
         except TimeoutError as error:
             import httpx
 
+            if waiting:
+                what = f"it did not take {waiting} bytes within {self.silence_limit_s:g} s"
+                raise httpx.WriteTimeout(what) from error
             raise httpx.ReadTimeout(f"it did not answer within {limit_s:g} s") from error
 
     async def _send_authorized(self, call: Call) -> httpx.Response:
@@ -257,7 +272,8 @@ class Transport:
             self._clients[local] = httpx.AsyncClient(
                 verify=self._tls(),
                 trust_env=not local,
-                timeout=httpx.Timeout(self.silence_limit_s, connect=_CONNECT_LIMIT_S, pool=None),
+                # What is sent is timed by `_send_in_time`: httpx would time each chunk, however large.
+                timeout=httpx.Timeout(self.silence_limit_s, connect=_CONNECT_LIMIT_S, write=None, pool=None),
                 headers={"User-Agent": "dagger-pipeline"},
                 event_hooks={"request": [watch_handshakes]},
             )

@@ -148,6 +148,7 @@ async def reset_in_body(talk: Talk) -> None:
 
 
 SLOW = f"it was silent for {SILENCE_S:g} s"
+NOT_TAKEN = f"it did not take 262144 bytes within {SILENCE_S:g} s"
 NO_ANSWER = f"it did not answer within {3 * SILENCE_S:g} s"
 
 
@@ -191,6 +192,63 @@ async def test_who_never_finishes_an_answer_is_given_up(
     assert str(manifest.value) == f"cannot reach registry `{address}`: {of_manifest}"
     assert str(blob.value) == f"cannot reach registry `{address}`: {of_blob}"
     assert not store.blobs.has(BLOB.digest)
+
+
+@asynccontextmanager
+async def dripping(pieces: list[int]) -> AsyncIterator[str]:
+    """Run a registry that takes uploads a few bytes at a time; `pieces` gets what it took."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"HEAD"):
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        elif head.startswith(b"POST"):
+            told = b"HTTP/1.1 202 Accepted\r\nLocation: /v2/here\r\nContent-Length: 0\r\n"
+            writer.write(told + b"Connection: close\r\n\r\n")
+        else:
+            pieces.append(0)
+            while data := await reader.read(100):
+                pieces[-1] += len(data)
+                await asyncio.sleep(0.01)
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def serve_one() -> None:
+            try:
+                await answer(reader, writer)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                return
+            finally:
+                writer.close()
+
+        tasks.add(asyncio.ensure_future(serve_one()))
+
+    tasks: set[asyncio.Task[None]] = set()
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    server = await asyncio.start_server(accept, sock=listener, limit=2048)
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_who_takes_an_upload_byte_by_byte_is_given_up(store: Store) -> None:
+    """Though it is never silent; after as many attempts as any upload has."""
+    pieces: list[int] = []
+    digest = store.blobs.put_bytes(os.urandom(8 << 20))
+    async with (
+        dripping(pieces) as address,
+        client(store, address) as registry,
+    ):
+        with pytest.raises(RegistryUnreachable) as caught:
+            await registry.push_blob(parse_reference(f"{address}/app"), digest)
+
+    assert str(caught.value) == f"cannot reach registry `{address}`: {NOT_TAKEN}"
+    assert len(pieces) == 4
+    assert all(0 < taken < 1 << 18 for taken in pieces)
 
 
 @pytest.mark.parametrize("fault", [body_stops, reset_at_once, reset_in_body])
@@ -470,7 +528,7 @@ async def upload_is_reset(talk: Talk) -> None:
 @pytest.mark.parametrize(
     ("fault", "what"),
     [
-        pytest.param(upload_hangs, SLOW, id="hangs"),
+        pytest.param(upload_hangs, NOT_TAKEN, id="hangs"),
         pytest.param(upload_is_reset, "the connection broke off", id="reset"),
     ],
 )
