@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.output import say
-from pipeline.cli.project import tables_of
+from pipeline.cli.project import tables_of, values_of
 from pipeline.config.lock import load_lock
 from pipeline.graph.cache import StageCache
 from pipeline.graph.history import History, failed_stages, find_run
@@ -69,6 +69,7 @@ class Prepared:
             options={},
             facts=facts_of(self.project.config),
             image_digest=load_lock(self.project.root).names.get,
+            value_now=values_of(self.project.root),
         )
         return Lookup(self.plan, self.files, world, self.cache, read=read)
 

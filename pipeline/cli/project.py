@@ -20,7 +20,7 @@ from pipeline.graph.plan import Graph
 from pipeline.graph.stage import AnyStage, Retry, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 OWN_STAGES: Final = "ci/stages.py"
 MARKS: Final = ("pyproject.toml", OWN_STAGES, ".git")
@@ -297,3 +297,14 @@ def tables_of(config: Config) -> dict[str, Any]:
         for kind in ("stages", "services")
     }
     return {name: dataclasses.asdict(section) for name, section in tables.items()} | many
+
+
+def values_of(root: Path) -> Callable[[str], str | None]:
+    """What tells the standing of the values stages depend on; loaded when a stage asks."""
+
+    def value_of(name: str) -> str | None:
+        from pipeline.stages.standing import value_now
+
+        return value_now(root, name)
+
+    return value_of

@@ -20,7 +20,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.output import painted, say, write, write_json
 from pipeline.cli.planning import Choice, facts_of, prepare, secret_of
-from pipeline.cli.project import find_shadow, keep_out_of_git, open_project, tables_of
+from pipeline.cli.project import find_shadow, keep_out_of_git, open_project, tables_of, values_of
 from pipeline.config import parse_engine
 from pipeline.config.lock import load_lock
 from pipeline.errors import UsageError
@@ -181,6 +181,7 @@ def settings_of_run(prepared: Prepared, folder: RunFolder, *, read_cache: bool) 
         facts=facts_of(config),
         secret=secret_of,
         image_digest=load_lock(prepared.project.root).names.get,
+        value_now=values_of(prepared.project.root),
         files=prepared.files,
         memory=prepared.project.state / "files.json",
         cache=prepared.cache,

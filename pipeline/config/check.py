@@ -21,6 +21,7 @@ from cattrs import (
 from cattrs.gen import make_dict_structure_fn, override
 
 from pipeline.config.values import (
+    FINDING_KINDS,
     Command,
     Config,
     Count,
@@ -55,7 +56,14 @@ def find_problems(values: Table) -> list[tuple[str, str]]:
         _converter().structure(values, Config)
     except BaseValidationError as error:
         found = list(_complaints(error, ()))
-    return found + find_service_problems(values.get("services"))
+    return found + find_service_problems(values.get("services")) + _kind_problems(values.get("policy"))
+
+
+def _kind_problems(policy: object) -> list[tuple[str, str]]:
+    """Names under `[tool.pipeline.policy.kinds]` that no finding has."""
+    kinds = policy.get("kinds") if isinstance(policy, dict) else None
+    names = [name for name in kinds if name not in FINDING_KINDS] if isinstance(kinds, dict) else []
+    return [(f"policy.kinds.{name}", _unknown(name, FINDING_KINDS)) for name in names]
 
 
 def parse(values: Table) -> Config:

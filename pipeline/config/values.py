@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence  # noqa: TC003 - read at run time by the check
 from dataclasses import dataclass, field
-from typing import Any, Literal, NewType, TypeAlias
+from typing import Any, Final, Literal, NewType, TypeAlias
 
 from pipeline.errors import UsageError
 
@@ -141,6 +141,38 @@ class RegistrySettings:
     address: str | None = None  # host and path prefix, such as "registry.example.com/team"
 
 
+FINDING_KINDS: Final = (
+    *("sast", "secret", "vulnerability", "misconfiguration", "licence", "dast", "quality", "end-of-life"),
+)
+Threshold: TypeAlias = Literal["critical", "high", "medium", "low", "info", "never"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRules:
+    """What findings do to the verdict; what is None is as the less special table says."""
+
+    fail_on: Threshold | None = None  # this bad or worse blocks
+    warn_on: Threshold | None = None
+    min_confidence: Literal["high", "medium", "low"] | None = None  # what is less sure only warns
+    fixable_only: bool | None = None  # packages without a fixed version only warn
+    most: Mapping[str, Times] | None = None  # severity to how many may stay
+    only_new: bool | None = None  # what the baseline knows does not block
+    only_changed_lines: bool | None = (
+        None  # what stands on lines that the change did not touch does not block
+    )
+    unchecked: Literal["block", "warn"] | None = None  # None: blocks where there is an environment
+    unused_waivers: Literal["block", "warn"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """`[tool.pipeline.policy]`: rules of an environment go before those of a kind, these before `rules`."""
+
+    rules: PolicyRules = field(default_factory=PolicyRules)
+    kinds: Mapping[str, PolicyRules] = field(default_factory=dict)  # "secret", "vulnerability", ...
+    environments: Mapping[str, PolicyRules] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Every setting of one project, and in `origins` the layer each value that is not a default came from."""
@@ -152,6 +184,7 @@ class Config:
     registry: RegistrySettings = field(default_factory=RegistrySettings)
     stages: Mapping[str, StageSettings] = field(default_factory=dict)
     services: Mapping[str, ServiceSettings] = field(default_factory=dict)
+    policy: PolicySettings = field(default_factory=PolicySettings)
     origins: Mapping[str, str] = field(default_factory=dict)  # "run.jobs" to "PIPELINE_JOBS"
 
 

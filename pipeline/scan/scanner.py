@@ -76,7 +76,7 @@ class Command:
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, bytes] = field(default_factory=dict)  # by absolute path: rules, settings, canaries
+    files: Mapping[str, str] = field(default_factory=dict)  # by absolute path: rules, settings, canaries
     outputs: tuple[str, ...] = ()  # absolute paths of files the tool writes
     timeout_s: float = 600.0
     stdin: str = ""

@@ -88,3 +88,25 @@ class Images:
     """Every image the project builds."""
 
     images: tuple[Image, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scanned:
+    """One scanner: how it stands, and how much it looked at."""
+
+    name: str
+    state: str  # "complete", or why not: as in `pipeline.scan.scanner.State`
+    seen: int
+    expected: int
+    unit: str  # "files", "packages", ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the scanners of a stage found, and what that means: never anything that blocks."""
+
+    result: str  # "pass" or "warn"
+    counts: dict[str, int]  # findings by what they do: "warn", "note", "waived", "known"
+    scanners: tuple[Scanned, ...]
+    findings: Artifact  # findings.json
+    sarif: Artifact

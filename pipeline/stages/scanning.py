@@ -1,0 +1,161 @@
+"""What every scan stage does in the end: merge, judge, keep the evidence, pass only what was looked at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pipeline
+from pipeline.graph.changes import base_of, changed_lines
+from pipeline.graph.context import CheckFailed, Skip
+from pipeline.graph.outcome import Failure
+from pipeline.scan import baseline, waivers
+from pipeline.scan.document import Document, dump_document
+from pipeline.scan.fingerprint import identify
+from pipeline.scan.merge import merge
+from pipeline.scan.policy import Context as Facts
+from pipeline.scan.policy import judge, policy_of
+from pipeline.scan.render import blocking_sentence, counts_of, finding_lines, scan_line, verdict_lines
+from pipeline.scan.sarif import sarif
+from pipeline.stages.containers import StageBroken
+from pipeline.stages.results import Findings, Scanned
+from pipeline.stages.standing import today, value_now
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pipeline.graph.context import Context
+    from pipeline.scan.policy import Policy, Verdict
+    from pipeline.scan.scanner import Scan
+
+TAIL_FINDINGS = 10
+LOOKED = frozenset({"complete", "incomplete"})
+
+
+class NotChecked(StageBroken):
+    """A scanner could not look, and the policy does not let that pass."""
+
+
+def read_files(ctx: Context) -> dict[str, bytes]:
+    """Return the content of the stage's input files, by path; links and what is no file are left out.
+
+    A link could lead out of the project; what it points to inside is a file of its own.
+    """
+    found = {}
+    for name in ctx.input_files():
+        path = ctx.root / name
+        if path.is_symlink() or not path.is_file():
+            continue
+        found[name] = path.read_bytes()
+    return found
+
+
+def conclude(
+    ctx: Context, scans: Sequence[Scan], *, kinds: frozenset[str], texts: Mapping[str, str] | None = None
+) -> Findings:
+    """Merge what the scanners found, judge it by the project's policy, keep the evidence, say the verdict.
+
+    Args:
+        scans: The scanners' answers, always in the same order: the first names what several saw.
+        kinds: The kinds of findings that were looked for; waivers and entries of others are left alone.
+        texts: The project's files by path, which fingerprints are made of.
+
+    Raises:
+        CheckFailed: Something blocks.
+        NotChecked: What blocks is that something could not be looked at.
+        Skip: Nothing could be looked at, and the policy lets that pass.
+    """
+    named = [replace(scan, findings=tuple(identify(scan.findings, texts or {}))) for scan in scans]
+    policy = policy_of(ctx.config.get("policy", {}), ctx.environment)
+    facts = facts_of(ctx, policy, kinds)
+    verdict = judge(named, merge(one for scan in named for one in scan.findings), policy, facts)
+    bare = tuple(replace(scan, findings=()) for scan in named)
+    document = Document(stage=ctx.stage, kinds=tuple(sorted(kinds)), verdict=verdict, scans=bare)
+    kept = ctx.keep("findings.json", dump_document(document))
+    log = ctx.keep("findings.sarif", sarif(verdict, named, version=pipeline.__version__))
+    ctx.log("".join(f"{line}\n" for line in [*(scan_line(scan) for scan in named), *verdict_lines(verdict)]))
+    _stop_if_bad(verdict, named)
+    for one in verdict.unchecked:
+        if one.action == "warn":
+            ctx.warn(f"{one.scanner} is {one.state}: {one.why}")
+    for notice in verdict.notices:
+        if notice.action == "warn":
+            ctx.warn(notice.text)
+    counts = counts_of(verdict.judged)
+    if counts.get("warn"):
+        first = verdict.having("warn")[0].finding
+        ctx.warn(f"{counts['warn']} findings, such as {first.where}: {first.title} [{first.rule.id}]")
+    scanned = tuple(
+        Scanned(
+            name=scan.scanner,
+            state=scan.state,
+            seen=scan.coverage.seen,
+            expected=scan.coverage.expected,
+            unit=scan.coverage.unit,
+        )
+        for scan in named
+    )
+    return Findings(result=verdict.result, counts=counts, scanners=scanned, findings=kept, sarif=log)
+
+
+def _stop_if_bad(verdict: Verdict, scans: Sequence[Scan]) -> None:
+    if verdict.result == "block":
+        sentence = blocking_sentence(verdict)
+        blocking = verdict.having("block")
+        if not blocking and not any(one.action == "block" for one in verdict.notices):
+            hints = dict.fromkeys(one.hint for one in verdict.unchecked if one.action == "block" and one.hint)
+            error = NotChecked(sentence)
+            error.hint = "; ".join(hints) or None
+            raise error
+        lines = [line for one in blocking[:TAIL_FINDINGS] for line in finding_lines(one)]
+        if len(blocking) > TAIL_FINDINGS:
+            lines.append(f"and {len(blocking) - TAIL_FINDINGS} more in findings.json")
+        raise CheckFailed(Failure(message=sentence, error_class="FindingsBlock", tail=tuple(lines)))
+    if scans and not any(scan.state in LOOKED for scan in scans):
+        raise Skip("; ".join(f"{scan.scanner} is {scan.state}: {scan.reason}" for scan in scans))
+
+
+def facts_of(ctx: Context, policy: Policy, kinds: frozenset[str]) -> Facts:
+    """Return what the verdict depends on besides the findings; it becomes part of the stage's key."""
+    entries = load_waivers(ctx.root)
+    known = load_baseline(ctx.root)
+    rules = [policy.of(kind) for kind in kinds]
+    for name in ("waivers", f"file {baseline.FILE}"):
+        ctx.depend_on(name, value_now(ctx.root, name) or "")
+    changed = None
+    if any(one.only_changed_lines for one in rules):
+        changed = _changed(ctx)
+    return Facts(today=today(), waivers=entries, baseline=known, changed=changed, kinds=kinds)
+
+
+def _changed(ctx: Context) -> dict[str, frozenset[int]] | None:
+    """Return the lines of the change; None where git cannot tell, and then every finding counts."""
+    ref = base_of(ctx.root)
+    ctx.depend_on("base", value_now(ctx.root, "base") or "")
+    if not ref:
+        ctx.warn("every finding counts as new: no branch is known that this one goes into")
+        return None
+    return changed_lines(ctx.root, ref)
+
+
+def load_waivers(root: Path) -> tuple[waivers.Waiver, ...]:
+    """Return the project's waivers; none without the file.
+
+    Raises:
+        WaiversInvalid: The file cannot be used.
+    """
+    path = root / waivers.FILE
+    return waivers.parse_waivers(path.read_text(encoding="utf-8")) if path.is_file() else ()
+
+
+def load_baseline(root: Path) -> baseline.Baseline:
+    """Return the project's baseline; empty without the file.
+
+    Raises:
+        BaselineUnreadable: The file is not a baseline.
+    """
+    path = root / baseline.FILE
+    return (
+        baseline.parse_baseline(path.read_text(encoding="utf-8")) if path.is_file() else baseline.Baseline()
+    )
