@@ -19,6 +19,7 @@ from pipeline.engine.oci.compress import BLOCK_BYTES, decompressed, sniff_compre
 from pipeline.engine.oci.config import InvalidImage, canonical_json, parse_image
 from pipeline.engine.oci.errors import ArchiveRejected, LayerRejected, PlatformNotOffered
 from pipeline.engine.oci.image import convert_images
+from pipeline.engine.oci.indexes import NESTING_LIMIT
 from pipeline.engine.oci.model import INDEXES, MANIFESTS, descriptor_document, parse_descriptor
 from pipeline.engine.oci.platform import find_best, host_platform
 from pipeline.engine.store.values import BlobCorrupt
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 _DOCUMENT_LIMIT_BYTES: Final = 8 << 20
 _REF_NAME: Final = "org.opencontainers.image.ref.name"
 _IMAGE_NAME: Final = "io.containerd.image.name"
-_NESTING_LIMIT: Final = 4
 
 
 class ArchiveLayers:
@@ -237,7 +237,7 @@ class _Loader:
                 raise self._no_tag(tag, names)
             top = named
         found: dict[str, tuple[ParsedImage, list[Descriptor]]] = {}
-        for descriptor in self._manifests(top, _NESTING_LIMIT, set()):
+        for descriptor in self._manifests(top, NESTING_LIMIT, set()):
             document = json.loads(self._blob(descriptor))
             config = parse_descriptor(document.get("config"))
             image = parse_image(self._blob(config))

@@ -26,6 +26,7 @@ class InvalidImage(EngineError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"cannot read an image's configuration: {what}")
+        self.what = what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

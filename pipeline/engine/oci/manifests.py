@@ -9,29 +9,24 @@ from pipeline.engine.oci.config import InvalidImage
 from pipeline.engine.oci.errors import PlatformNotOffered
 from pipeline.engine.oci.model import (
     DOCKER_MANIFEST,
-    MANIFESTS,
     OCI_INDEX,
     OCI_MANIFEST,
-    parse_descriptor,
 )
 from pipeline.engine.oci.platform import find_best
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pipeline.engine.oci.model import Descriptor
     from pipeline.engine.oci.reference import Reference
 
 
-def choose_manifest(ref: Reference, platform: str, document: Mapping[str, Any]) -> Descriptor:
-    """Return the manifest of an index that suits `platform` best.
+def choose_manifest(ref: Reference, platform: str, images: Sequence[Descriptor]) -> Descriptor:
+    """Return the one of an index's manifests that suits `platform` best.
 
     Raises:
         PlatformNotOffered: None does.
-        InvalidImage: The index is malformed.
     """
-    entries = [parse_descriptor(each) for each in list_in(document, "manifests")]
-    images = [each for each in entries if each.media_type in MANIFESTS]
     offered = [each for each in images if each.platform and not each.platform.startswith("unknown/")]
     if not offered and len(images) == 1:
         return images[0]  # its own configuration tells the platform

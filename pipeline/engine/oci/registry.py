@@ -19,6 +19,7 @@ from pipeline.engine.oci.errors import (
     RegistryOffline,
     RegistryUnreachable,
 )
+from pipeline.engine.oci.indexes import find_offered
 from pipeline.engine.oci.manifests import choose_manifest, list_in, media_type_of, parse_document, table_in
 from pipeline.engine.oci.model import (
     INDEXES,
@@ -126,7 +127,7 @@ class Registry:
         try:
             return await self._resolve_document(pinned, platform, digest, data)
         except InvalidImage as error:
-            raise ImagePullFailed(str(ref), f"it is no image ({error})") from error
+            raise ImagePullFailed(str(ref), f"it is no image ({error.what})") from error
 
     def find_known(self, reference: Reference) -> Reference | None:
         """Return, with its digest, what a tag led to when a registry last said so; None when it never did."""
@@ -154,9 +155,12 @@ class Registry:
     async def _resolve_document(
         self, ref: Reference, platform: str, digest: Digest, data: bytes
     ) -> ResolvedImage:
+        async def read(named: Digest) -> bytes:
+            return (await self._manifest_by_digest(ref, named))[1]
+
         document = parse_document(data)
         if media_type_of(document) in INDEXES:
-            chosen = choose_manifest(ref, platform, document)
+            chosen = choose_manifest(ref, platform, await find_offered(document, read))
             digest, data = await self._manifest_by_digest(ref, chosen.digest)
             document = parse_document(data)
         media_type = media_type_of(document)

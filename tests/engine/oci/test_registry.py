@@ -21,7 +21,7 @@ from pipeline.engine.oci.errors import (
     RegistryUnreachable,
 )
 from pipeline.engine.oci.image import publish
-from pipeline.engine.oci.model import Descriptor
+from pipeline.engine.oci.model import OCI_INDEX, OCI_MANIFEST, Descriptor
 from pipeline.engine.oci.reference import InvalidReference, parse_reference
 from pipeline.engine.oci.registry import Registry, RegistryLayers
 from pipeline.engine.oci.tokens import Challenge, TokenRefused, answer
@@ -119,6 +119,46 @@ async def test_an_index_leads_to_the_platform(
     assert resolved.image.config.cmd == ("linux/arm64",)
     assert resolved.manifest.digest != resolved.reference.digest
     assert caught.value.offered == ("linux/amd64", "linux/arm64")
+
+
+@pytest.mark.parametrize("levels", [1, 4])
+async def test_an_index_in_an_index_leads_to_the_platform(
+    open_registry: RealRegistry, store: Store, other_store: Store, levels: int
+) -> None:
+    """Down to the fourth level; what has no platform of its own has that of the index around it."""
+    layer = put_layer(store, entry("a", b"1"))
+    address = f"{open_registry.address}/nested-{levels}"
+    async with client(store) as registry:
+        for platform in (AMD64, "linux/arm64"):
+            made = image(layer, platform=platform, cmd=platform)
+            await publish(registry, store, f"{address}:{platform.rpartition('/')[2]}", [made])
+        entries = []
+        for name in ("amd64", "arm64"):
+            digest, data = await registry.find_manifest(parse_reference(f"{address}:{name}"))
+            bare = {"mediaType": OCI_MANIFEST, "digest": digest, "size": len(data)}
+            told = {"platform": {"os": "linux", "architecture": name}}
+            entries.append({**await _put_index(registry, address, [bare]), **told})
+        for _level in range(levels - 1):
+            entries = [await _put_index(registry, address, entries)]
+        await _put_index(registry, address, entries, tag="latest")
+
+    async with client(other_store) as registry:
+        resolved = await registry.resolve(address, "linux/arm64")
+        with pytest.raises(PlatformNotOffered) as caught:
+            await registry.resolve(address, "linux/s390x")
+
+    assert resolved.image.config.cmd == ("linux/arm64",)
+    assert caught.value.offered == ("linux/amd64", "linux/arm64")
+
+
+async def _put_index(
+    registry: Registry, address: str, entries: list[dict[str, Any]], *, tag: str = ""
+) -> dict[str, Any]:
+    """Push an index of these entries and return its own entry."""
+    data = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
+    digest = digest_bytes(data)
+    await registry.push_manifest(parse_reference(address), tag or digest, OCI_INDEX, data)
+    return {"mediaType": OCI_INDEX, "digest": digest, "size": len(data)}
 
 
 async def test_what_is_there_is_not_sent_again_and_other_repositories_lend(

@@ -478,18 +478,74 @@ async def test_a_manifest_of_five_megabytes_with_a_wrong_content_type_is_good(
     assert resolved.image.config == pushed.config
 
 
-async def test_an_index_of_indexes_offers_nothing(store: Store) -> None:
-    """Only an index's own manifests are images; what is nested is not looked into, so there is no circle."""
-    inner = {"mediaType": OCI_INDEX, "digest": "sha256:" + "2" * 64, "size": 10}
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [inner] * 1000}
+def index_of(*entries: dict[str, Any]) -> bytes:
+    return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
 
-    with serve(lambda _: Answer(body=json.dumps(index).encode())) as server:
+
+def named(index: bytes, **more: Any) -> dict[str, Any]:
+    return {"mediaType": OCI_INDEX, "digest": digest_bytes(index), "size": len(index), **more}
+
+
+def chain(indexes: int) -> list[bytes]:
+    """Return indexes of which each names the one before."""
+    made = [index_of()]
+    while len(made) < indexes:
+        made.append(index_of(named(made[-1])))
+    return made
+
+
+def documents(*known: bytes) -> Callable[[Request], Answer]:
+    """Answer what is asked for by digest; for a tag the last."""
+    by_digest = {digest_bytes(each): each for each in known}
+
+    def answer(request: Request) -> Answer:
+        return Answer(body=by_digest.get(Digest(request.path.rpartition("/")[2]), known[-1]))
+
+    return answer
+
+
+LIAR = index_of({"mediaType": OCI_INDEX, "digest": "sha256:" + "2" * 64, "size": 10})
+CROWD = [index_of(named(index_of(), annotations={"n": str(n)})) for n in range(65)]
+
+
+@pytest.mark.parametrize(
+    ("known", "what", "asked"),
+    [
+        pytest.param(
+            chain(6), "it is no image (its indexes are nested more than 4 levels deep)", 6, id="too-deep"
+        ),
+        pytest.param([LIAR], "the registry sent a manifest with another digest", 2, id="itself"),
+        pytest.param(
+            [index_of(*(named(each) for each in CROWD))],
+            "it is no image (it names more than 64 indexes)",
+            1,
+            id="too-many",
+        ),
+    ],
+)
+async def test_indexes_in_an_index_are_read_within_limits(
+    store: Store, known: list[bytes], what: str, asked: int
+) -> None:
+    """A circle needs an index that has not the digest by which it is named."""
+    with serve(documents(*known)) as server:
+        async with client(store, server.address) as registry:
+            with pytest.raises(ImagePullFailed) as caught:
+                await registry.resolve(f"{server.address}/app:1", AMD64)
+
+    assert str(caught.value).endswith(f"`: {what}")
+    assert len(server.requests) == asked
+
+
+async def test_an_index_that_is_named_a_thousand_times_is_read_once(store: Store) -> None:
+    """It offers nothing."""
+    inner = index_of()
+    with serve(documents(inner, index_of(*[named(inner)] * 1000))) as server:
         async with client(store, server.address) as registry:
             with pytest.raises(PlatformNotOffered) as caught:
                 await registry.resolve(f"{server.address}/app:1", AMD64)
 
     assert caught.value.offered == ()
-    assert len(server.requests) == 1
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize(
