@@ -13,6 +13,7 @@ from pipeline.engine.runtime.services import host_name_of
 from pipeline.engine.solve import exec_inputs
 from pipeline.session.fields import Field
 from pipeline.session.tables import data
+from pipeline.session.tables.container import refuse_nesting
 from pipeline.session.tables.execution import as_service
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ async def up(scope: Scope, service: AnyService, arguments: Mapping[str, Any]) ->
 
 async def container_up(scope: Scope, container: Container, arguments: Mapping[str, Any]) -> None:
     """Run the container as a service and lead ports of this machine to it."""
+    refuse_nesting("Container.up", arguments)
     await up(scope, as_service(scope, container, arguments), arguments)
 
 
