@@ -1,0 +1,56 @@
+"""Names of packages and ecosystems, brought to the one form that advisories are looked up by."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+LOWER_CASE: Final = frozenset(
+    {"NuGet", "Packagist", "Hex", "Pub", "GitHub Actions", "Debian", "Ubuntu", "SwiftURL", "Bitnami"}
+)
+
+
+def base_of(ecosystem: str) -> str:
+    """An ecosystem without its suffix: "Debian" of "Debian:12"."""
+    return ecosystem.partition(":")[0]
+
+
+def suffix_of(ecosystem: str) -> str:
+    """The release or repository of an ecosystem, as it is compared: "12", "3.19", "22.04", ""."""
+    suffix = ecosystem.partition(":")[2]
+    if base_of(ecosystem) in ("Alpine", "Ubuntu"):
+        return suffix.removeprefix("v").removesuffix(":LTS")
+    return suffix
+
+
+def is_same_release(told: str, wanted: str) -> bool:
+    """Whether advisories for the ecosystem `told` speak of packages of `wanted`; one without suffix does."""
+    if base_of(told) != base_of(wanted):
+        return False
+    ours, theirs = suffix_of(told), suffix_of(wanted)
+    return not ours or not theirs or ours == theirs
+
+
+def normal_name(ecosystem: str, name: str) -> str:
+    """A package's name as its registry compares names."""
+    base = base_of(ecosystem)
+    if base == "PyPI":
+        return re.sub(r"[-_.]+", "-", name).lower()
+    if base == "crates.io":
+        return name.lower().replace("_", "-")
+    if base == "SwiftURL":
+        return re.sub(r"^\w+://|\.git$", "", name).lower()
+    return name.lower() if base in LOWER_CASE else name
+
+
+def plain_version(ecosystem: str, version: str) -> str:
+    """A version as it is looked for in lists of versions: without what makes no difference."""
+    base = base_of(ecosystem)
+    if base == "PyPI":
+        from packaging.utils import canonicalize_version
+
+        return canonicalize_version(version.partition("+")[0].strip())
+    text = version.strip()
+    if base in ("Debian", "Ubuntu") or re.match(r"0:\d", text):
+        return text.removeprefix("0:")
+    return re.sub(r"^v(?=\d)", "", text)
