@@ -272,7 +272,13 @@ class Images:
         from pipeline.engine.recipes.build import build
 
         built = await build(recipe, self._store, self._store.root / "recipes")
-        config = ImageConfig(env=recipe.env, cmd=recipe.cmd, entrypoint=recipe.entrypoint or None)
+        config = ImageConfig(
+            env=recipe.env,
+            cmd=recipe.cmd,
+            entrypoint=recipe.entrypoint or None,
+            exposed_ports=recipe.ports,
+            workdir=recipe.workdir,
+        )
         rootfs = ops.Layers(diff_ids=(built.diff_id,), source=_StoredLayer(path=built.layer))
         return FoundImage(
             reference=f"{reference.repository}:{reference.tag}@{built.diff_id}",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Final
 
+from pipeline.engine.recipes.servers import SERVERS, server_hooks
+
 if TYPE_CHECKING:
     from pipeline.engine.recipes.recipe import Recipe
 
@@ -68,6 +70,8 @@ def customize_hooks(recipe: Recipe) -> list[str]:
         hooks += _python_hooks()
     if recipe.family == "node":
         hooks += _node_hooks()
+    if recipe.family in SERVERS:
+        hooks += server_hooks(recipe.family)
     return hooks
 
 

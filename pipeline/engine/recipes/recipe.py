@@ -12,7 +12,7 @@ from typing import Final, Literal
 from pipeline.digest import Digest, digest_json
 from pipeline.errors import UsageError
 
-Family = Literal["debian", "python", "node"]
+Family = Literal["debian", "python", "node", "postgres", "redis"]
 
 RECIPES_VERSION: Final = 2
 """Part of every recipe's digest: raised when the way recipes are built changes."""
@@ -73,6 +73,8 @@ class Recipe:
     env: tuple[tuple[str, str], ...] = (("PATH", _PATH),)
     cmd: tuple[str, ...] = ("bash",)
     entrypoint: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()  # such as "80/tcp"
+    workdir: str = ""
     note: str
 
     @property
@@ -136,6 +138,10 @@ def _decide(reference: str) -> Recipe | str:
     name, _, tag = _short(reference).partition(":")
     tag = tag or "latest"
     words = tag.split("-")
+    from pipeline.engine.recipes.servers import SERVERS, server_recipe  # it needs `Recipe`
+
+    if name in SERVERS:
+        return server_recipe(name, words)
     if "/" in name or name not in ("debian", "python", "node"):
         return "recipes exist for the official debian, python and node images alone"
     if other := [word for word in words if word.startswith(("alpine", "windows"))]:
