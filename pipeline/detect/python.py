@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pipeline.detect.checks import HOOKS, find_pins, find_tools, mypy_knows_files
+from pipeline.detect.suites import Suite, find_suites
 from pipeline.detect.testing import (
     TEST_FOLDERS,
     configures_coverage,
@@ -63,6 +64,9 @@ class PythonProject:
     test_plugins: tuple[str, ...] = ()  # packages without which pytest would refuse its own settings
     configures_coverage: bool = False
     has_tests: bool = False
+    has_unit_tests: bool = False  # some that are no suite's
+    suites: tuple[Suite, ...] = ()  # integration, end-to-end and security tests
+    uses_playwright: bool = False
     uses_unittest: bool = False  # tests, but nothing that speaks of pytest
     tools: tuple[str, ...] = ()  # configured: ruff, ruff-format, black, mypy, pytest, flake8
     tool_pins: tuple[str, ...] = ()  # versions the commit hooks fix, such as "ruff==0.12.1"
@@ -92,6 +96,9 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
         return read(name) if name in names else None
 
     settings = parse_pytest_settings(pyproject, read_listed)
+    test_paths = find_test_paths(settings, test_files)
+    shared_out = find_suites(settings, test_paths, test_files, files, read)
+    dependency_files = tuple(n for n in files if n in DEPENDENCY_FILES or n in requirement_files)
     return PythonProject(
         name=str(project.get("name") or poetry.get("name") or _setup_name(setup)),
         version=str(project.get("version") or poetry.get("version") or ""),
@@ -109,14 +116,17 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
         mypy_knows_files=mypy_knows_files(names, pyproject, read),
         has_dynamic_dependencies=is_package and ("dependencies" in project.get("dynamic", ()) or not project),
         import_roots=("src",) if any(name.startswith("src/") for name in files) else (".",),
-        test_paths=find_test_paths(settings, test_files),
+        test_paths=shared_out.unit_paths,
         test_plugins=find_plugins(settings),
         configures_coverage=configures_coverage(pyproject, read_listed),
         has_tests=bool(test_files),
+        has_unit_tests=shared_out.has_unit_tests,
+        suites=shared_out.suites,
+        uses_playwright=any("playwright" in (read(name) or "") for name in dependency_files),
         uses_unittest=uses_unittest(settings, test_files, names, read),
         tools=find_tools(names, pyproject, read),
         tool_pins=find_pins(read(HOOKS) or "" if HOOKS in names else ""),
-        dependency_files=tuple(n for n in files if n in DEPENDENCY_FILES or n in requirement_files),
+        dependency_files=dependency_files,
     )
 
 

@@ -22,9 +22,10 @@ FACTS_OF_DEPS: Final = (
 )
 FACTS_OF_BUILD: Final = ("name",)
 FACTS_OF_UNIT: Final = (
-    *("configures_coverage", "has_tests", "import_roots", "is_package"),
+    *("configures_coverage", "has_tests", "has_unit_tests", "import_roots", "is_package"),
     *("test_extras", "test_paths", "test_plugins"),
 )
+FACTS_OF_SUITES: Final = (*FACTS_OF_UNIT, "uses_playwright")
 FACTS_OF_QUALITY: Final = ("mypy_knows_files", "packages", "tool_pins", "tools")
 
 
@@ -45,7 +46,7 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     python = load_python(root, files)
     stages: list[AnyStage] = [checkout]
     if python is not None:
-        stages += python_stages(root, python, config)
+        stages += python_stages(root, python, config, files)
     name = image_name(python.name if python is not None and python.name else root.name)
     dockerfiles = find_dockerfiles(files, name, lambda path: _text(root / path))
     if dockerfiles:
@@ -53,7 +54,7 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     return stages
 
 
-def python_stages(root: Path, project: PythonProject, config: Config) -> list[AnyStage]:
+def python_stages(root: Path, project: PythonProject, config: Config, files: Sequence[str]) -> list[AnyStage]:
     """Return the stages of a Python project, each with the facts it works by."""
     from pipeline.stages.build import build
     from pipeline.stages.deps import deps
@@ -75,9 +76,34 @@ def python_stages(root: Path, project: PythonProject, config: Config) -> list[An
     ]
     if project.is_package:
         stages.append(_fitted(build, {"facts": facts(project, FACTS_OF_BUILD), **build_version}))
-    stages.append(_fitted(unit, {"facts": facts(project, FACTS_OF_UNIT), **unit_version}))
+    suites = {"suites": [dataclasses.asdict(one) for one in project.suites]} if project.suites else {}
+    unit_options = {"facts": facts(project, FACTS_OF_UNIT), **unit_version, **suites}
+    stages.append(with_own_services(_fitted(unit, unit_options), root, config, files, only_named=True))
+    for one in project.suites:
+        options = {"facts": facts(project, FACTS_OF_SUITES), **unit_version, **suites}
+        stages.append(with_own_services(_fitted(_suite_stage(one.stage), options), root, config, files))
     stages.append(_fitted(quality, {"facts": facts(project, FACTS_OF_QUALITY)}))
     return stages
+
+
+def _suite_stage(name: str) -> AnyStage:
+    from pipeline.stages.integration import e2e, integration, security_tests
+
+    stages: dict[str, AnyStage] = {one.name: one for one in (integration, e2e, security_tests)}
+    return stages[name]
+
+
+def with_own_services(
+    one: AnyStage, root: Path, config: Config, files: Sequence[str], *, only_named: bool = False
+) -> AnyStage:
+    """Return the stage with what it must know of services; with `only_named`, if its settings name some."""
+    from pipeline.stages.service_settings import service_options, service_secrets
+
+    settings = config.stages.get(one.name)
+    if only_named and (settings is None or not settings.services):
+        return one
+    fitted = _fitted(one, service_options(root, files, config))
+    return dataclasses.replace(fitted, secrets=(*one.secrets, *service_secrets(config)))
 
 
 def facts(project: PythonProject, names: Sequence[str]) -> dict[str, Any]:

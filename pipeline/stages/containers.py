@@ -103,13 +103,15 @@ async def python_container(ctx: Context, image: str) -> dagger.Container:
 
 
 async def with_system_packages(ctx: Context, container: dagger.Container) -> dagger.Container:
-    """Install the Debian packages the project's configuration names for this stage.
-
-    Lists and archives of apt stay in cache volumes, never in the container.
-    """
+    """Install the Debian packages the project's configuration names for this stage."""
     names = [str(name) for name in ctx.options.get("system_packages", ())]
-    if not names:
-        return container
+    return await with_debian_packages(ctx, container, names) if names else container
+
+
+async def with_debian_packages(
+    ctx: Context, container: dagger.Container, names: Sequence[str]
+) -> dagger.Container:
+    """Install Debian packages. Lists and archives of apt stay in cache volumes, never in the container."""
     import dagger
 
     client = await ctx.dagger()

@@ -25,6 +25,8 @@ from pipeline.stages.containers import (
 )
 from pipeline.stages.files import keep_files
 from pipeline.stages.results import Deps, Source, TestReport
+from pipeline.stages.services import with_services
+from pipeline.stages.suites import with_suite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,12 +51,16 @@ async def unit(ctx: Context, checkout: Source, deps: Deps) -> TestReport:
     project = parse_facts(PythonProject, ctx)
     if not project.has_tests and not ctx.options.get("command"):
         raise Skip("the project has no tests: no test_*.py, *_test.py or tests.py is tracked")
-    container = await prepare(ctx, project, deps)
+    if not project.has_unit_tests and not ctx.options.get("command"):
+        others = ", ".join(f"`{one['stage']}`" for one in ctx.options["suites"])
+        raise Skip(f"the project has no unit tests: all its tests are run by {others}")
+    container = with_suite(ctx, deps.python, await prepare(ctx, project, deps))
     argv = test_command(project, ctx)
     # A test that runs is never answered from the engine's cache: whether it has to run was decided by
     # the stage's key, and a failure must be tried anew when it is asked for again.
     container = container.with_env_variable("PIPELINE_RUN", f"{ctx.run_id}.{ctx.attempt}")
-    return await run_tests(ctx, container, argv)
+    async with with_services(ctx, container) as ready:
+        return await run_tests(ctx, ready, argv)
 
 
 async def prepare(ctx: Context, project: PythonProject, deps: Deps) -> dagger.Container:

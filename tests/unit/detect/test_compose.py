@@ -118,7 +118,7 @@ BOMB = (
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
-        ("services: {db: }}", ["compose.yaml:1: it cannot be read: expected '<document start>', but found '}'"]),
+        ("services: {db: }}", ["compose.yaml:1: it cannot be read: expected <block end>, but found '}'"]),
         ("db: {}", ["compose.yaml: it has no table `services`"]),
         (BOMB, ["compose.yaml: it cannot be read: it has too many values, or contains itself"]),
         (
