@@ -61,7 +61,7 @@ class EngineSettings:
     min_free_bytes: int | None = None  # of the store's disk; None: as there
     exec_memory_bytes: int | None = None  # of one exec, where there are control groups; None: no limit
     exec_pids: int | None = None  # processes of one exec, likewise
-    idle_s: float = 0.0  # how long the engine stays after its last session; 0: as long as that
+    idle_s: float | None = None  # how long the engine stays after its last session; None: nobody says
     network: NetworkSettings = NetworkSettings()
 
     def store_path(self) -> Path:

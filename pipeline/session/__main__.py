@@ -25,16 +25,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, with the engine that stays where there may be one; return the exit code."""
     words = sys.argv[1:] if argv is None else argv
     options = _parser().parse_args(words)
-    if options.command == "session" and (idle_s := idle_from(os.environ)) > 0:
-        from pipeline.session.attach import run_attached
-
+    if options.command == "session":
         try:
-            store = _settings(options).store_path()
+            settings = _settings(options)
         except UsageError:
             return serve(words)  # which says so
-        code = run_attached(words, store=store, idle_s=idle_s, events=options.events)
-        if code is not None:
-            return code
+        idle_s = idle_from(os.environ) if settings.idle_s is None else settings.idle_s
+        if idle_s > 0:
+            from pipeline.session.attach import run_attached
+
+            code = run_attached(words, store=settings.store_path(), idle_s=idle_s, events=options.events)
+            if code is not None:
+                return code
     return serve(words)
 
 

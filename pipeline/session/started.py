@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.engine.events import ExecEvent, ImageEvent, NoticeEvent
@@ -144,12 +145,13 @@ async def engine_process(
 def _begin(settings: EngineSettings, workdir: Path, events: int) -> subprocess.Popen[bytes] | Attached:
     """Begin a session of the engine that stays; of one of our own where none may stay, or none can be had."""
     argv = ["session", "--workdir", os.path.abspath(workdir)]
-    environ = {**os.environ, SETTINGS_VARIABLE: settings_to_json(settings)}
-    if settings.idle_s > 0:
+    if settings.idle_s:
         store = settings.store_path()
+        environ = {**os.environ, SETTINGS_VARIABLE: settings_to_json(settings)}
         attached = open_attached(argv, store=store, idle_s=settings.idle_s, environ=environ, events=events)
         if attached is not None:
             return attached
+    alone = replace(settings, idle_s=0.0)  # it is not to ask for the engine that stays itself
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.session", *argv, "--events", str(events)],
         stdin=subprocess.PIPE,
@@ -157,7 +159,7 @@ def _begin(settings: EngineSettings, workdir: Path, events: int) -> subprocess.P
         stderr=subprocess.PIPE,
         pass_fds=(events,),
         start_new_session=True,  # Ctrl-C is for the scheduler, which then ends the session in order
-        env={**environ, "PIPELINE_ENGINE_IDLE": "0"},  # it is not to ask for the engine that stays itself
+        env={**os.environ, SETTINGS_VARIABLE: settings_to_json(alone)},
     )
 
 

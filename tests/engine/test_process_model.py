@@ -269,6 +269,17 @@ def test_in_ci_no_engine_stays(store: Path, tmp_path: Path) -> None:
     assert not (store / "warm").exists()
 
 
+def test_what_the_settings_say_goes_before_the_environment(store: Path, tmp_path: Path) -> None:
+    """Also in the command: an engine that is not to stay does not."""
+    settings = settings_to_json(EngineSettings(store=str(store), offline=True, idle_s=0.0))
+
+    with program(store, tmp_path, **{SETTINGS_VARIABLE: settings}) as one:
+        during = find_keepers(store)
+        code = one.end()
+
+    assert (during, code, (store / "warm").exists()) == ([], 0, False)
+
+
 def test_a_session_tells_how_it_ended_though_the_engine_that_stays_was_killed(
     store: Path, tmp_path: Path
 ) -> None:
