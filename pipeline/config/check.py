@@ -27,6 +27,7 @@ from pipeline.config.values import (
     Count,
     Hosts,
     PackageName,
+    Percent,
     Port,
     ProjectPath,
     PythonVersion,
@@ -229,6 +230,12 @@ def parse_size(text: str) -> int | None:
     return int(float(match[1]) * base**exponent)
 
 
+def _percent(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+        raise Unfit("a percentage such as 5 or 0.5", value)
+    return float(value)
+
+
 def _port(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
         raise Unfit("a port from 1 to 65535", value)
@@ -267,6 +274,7 @@ _HOOKS: Final[Mapping[Any, Callable[[object], Any]]] = {
     Command: _command,
     Hosts: _hosts,
     PythonVersion: _python_version,
+    Percent: _percent,
     Port: _port,
     ProjectPath: _project_path,
     PackageName: _package_name,

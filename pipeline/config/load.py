@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pipeline.config.host import with_host_network
@@ -232,6 +232,12 @@ def settings_of(config: Config) -> Iterator[tuple[str, object, str]]:
         yield from _leaves(f"services.{name}", config.services[name], config.origins)
 
 
+def _plain(part: Any) -> object:
+    if is_dataclass(part):
+        return asdict(part)  # type: ignore[arg-type]  # an instance: settings hold no classes
+    return list(part) if isinstance(part, tuple) else part
+
+
 def _leaves(prefix: str, section: Any, origins: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
     """The settings of one table."""
     for item in fields(section):
@@ -245,7 +251,7 @@ def _leaves(prefix: str, section: Any, origins: Mapping[str, str]) -> Iterator[t
         elif isinstance(value, tuple):
             value = [redact_url(part) if isinstance(part, str) else part for part in value]
         elif isinstance(value, Mapping):
-            value = {key: list(part) if isinstance(part, tuple) else part for key, part in value.items()}
+            value = {key: _plain(part) for key, part in value.items()}
         origin = origins.get(path) or next(
             (o for p, o in origins.items() if p.startswith(path + ".")), "default"
         )

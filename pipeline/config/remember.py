@@ -11,7 +11,17 @@ import os
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.config.values import Config, HealthSettings, ServiceSettings, StageSettings, service_of
+from pipeline.config.values import (
+    Config,
+    HealthSettings,
+    LimitSettings,
+    PerformanceSettings,
+    RequestSettings,
+    ServiceSettings,
+    StageSettings,
+    performance_of,
+    service_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +58,10 @@ def remember(root: Path, made_of: object, config: Config) -> None:
 
 def _plain(made_of: object) -> Any:
     """The values as JSON gives them back, with the shape of the settings that they are for."""
-    classes = (Config, StageSettings, ServiceSettings, HealthSettings)
+    classes = (
+        *(Config, StageSettings, ServiceSettings, HealthSettings),
+        *(PerformanceSettings, RequestSettings, LimitSettings),
+    )
     shape = {f"{cls.__name__}.{item.name}": str(item.type) for cls in classes for item in fields(cls)}
     return json.loads(json.dumps([FORMAT, shape, made_of], default=str, sort_keys=True))
 
@@ -58,11 +71,12 @@ def _rebuild(table: dict[str, Any]) -> Config:
     sections = {
         item.name: type(getattr(default, item.name))(**_frozen(table[item.name]))
         for item in fields(Config)
-        if item.name not in ("stages", "services", "origins")
+        if item.name not in ("stages", "services", "performance", "origins")
     }
     stages = {name: StageSettings(**_frozen(one)) for name, one in table["stages"].items()}
     services = {name: service_of(_frozen(one)) for name, one in table["services"].items()}
-    return Config(**sections, stages=stages, services=services)
+    performance = performance_of(_frozen(table["performance"]))
+    return Config(**sections, stages=stages, services=services, performance=performance)
 
 
 def _frozen(value: Any) -> Any:

@@ -22,6 +22,9 @@ Port = NewType("Port", int)  # 1 to 65535
 ProjectPath = NewType("ProjectPath", str)  # relative, inside the project; "." the root
 PackageName = NewType("PackageName", str)  # of Debian: "git", "libpq-dev", "libc6:arm64", "git=1:2.39.5-0"
 
+Percent = NewType("Percent", float)  # 0 or more; 100 is all
+Statistic: TypeAlias = Literal["mean", "p50", "p90", "p95", "p99", "max"]
+
 Table: TypeAlias = dict[str, Any]
 
 
@@ -174,6 +177,71 @@ class PolicySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSettings:
+    """`[tool.pipeline.performance.requests.NAME]`: one kind of request of the open workload."""
+
+    path: str  # with the query, as it is sent
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+    weight: Count = Count(1)  # among all requests
+    expect: tuple[Count, ...] = ()  # statuses that count as good; () is all below 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """`[tool.pipeline.performance.limits.ENDPOINT]`: what is other for one endpoint; None is as for all."""
+
+    statistic: Statistic | None = None
+    minimum_requests: Count | None = None
+    response_warning_s: Seconds | None = None
+    response_critical_s: Seconds | None = None
+    errors_warning: Percent | None = None
+    errors_critical: Percent | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerformanceSettings:
+    """`[tool.pipeline.performance]`: the load test. The table, or a locustfile, puts it into the graph."""
+
+    image: str | None = None  # the built image to start, where there are several
+    service: Command | None = None  # in place of the image's own command; without an image, in the
+    # container of the dependencies
+    port: Port | None = None  # None: the one the image exposes
+    health: str | None = None  # path that answers when the service is ready; None: found
+    start_within_s: Seconds = Seconds(60.0)
+    env: Mapping[str, str] = field(default_factory=dict)  # of the service
+    openapi: str | None = None  # a file of the project, or a path of the service; None: found
+    operations: tuple[str, ...] = ()  # "POST /notes": tried besides the safe ones of the description
+    requests: Mapping[str, RequestSettings] = field(default_factory=dict)  # in place of the description
+    locustfile: ProjectPath | None = None  # None: `locustfile.py`, if there is one
+    users: Count = Count(10)  # of the closed workload
+    workloads: tuple[Literal["open", "closed"], ...] = ()  # (): open, and closed if there is a locustfile
+    rate: Count = Count(50)  # requests a second of the open workload
+    arrival: Literal["constant", "poisson"] = "constant"
+    warmup_s: Seconds = Seconds(5.0)  # not counted
+    duration_s: Seconds | None = None  # None: 30 s, and longer where endpoints would get too few requests
+    request_timeout_s: Seconds = Seconds(10.0)
+    connections: Count = Count(1000)
+    workers: Count = Count(1)  # processes of the generator
+    statistic: Statistic = "p95"
+    window_s: Seconds | None = None  # the worst stretch of this length is judged; None: the whole time
+    minimum_requests: Count = Count(200)  # with fewer an endpoint is not judged
+    response_warning_s: Seconds = Seconds(2.0)
+    response_critical_s: Seconds = Seconds(5.0)
+    errors_warning: Percent = Percent(1.0)
+    errors_critical: Percent = Percent(5.0)
+    cpu: bool = True  # whether the service's CPU is judged
+    cpu_warning: Percent = Percent(70.0)
+    cpu_critical: Percent = Percent(90.0)
+    cpus: Count = Count(1)  # that the service is meant to have: so many are 100 %
+    limits: Mapping[str, LimitSettings] = field(default_factory=dict)
+    baseline: ProjectPath | None = None  # a kept measurement
+    regression: Literal["block", "warn"] = "block"
+    slower: Percent = Percent(8.0)  # the smallest slow-down worth telling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Every setting of one project, and in `origins` the layer each value that is not a default came from."""
 
@@ -185,6 +253,7 @@ class Config:
     stages: Mapping[str, StageSettings] = field(default_factory=dict)
     services: Mapping[str, ServiceSettings] = field(default_factory=dict)
     policy: PolicySettings = field(default_factory=PolicySettings)
+    performance: PerformanceSettings = field(default_factory=PerformanceSettings)
     origins: Mapping[str, str] = field(default_factory=dict)  # "run.jobs" to "PIPELINE_JOBS"
 
 
@@ -227,6 +296,17 @@ def service_of(table: Table) -> ServiceSettings:
             health["command"] = tuple(health["command"])
         values["healthcheck"] = HealthSettings(**health)
     return ServiceSettings(**values)
+
+
+def performance_of(table: Table) -> PerformanceSettings:
+    """Make settings of the load test again of what `dataclasses.asdict` made of them; arrays may be lists."""
+
+    def frozen(one: Table) -> Table:
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in one.items()}
+
+    requests = {name: RequestSettings(**frozen(one)) for name, one in table["requests"].items()}
+    limits = {name: LimitSettings(**one) for name, one in table["limits"].items()}
+    return PerformanceSettings(**{**frozen(table), "requests": requests, "limits": limits})
 
 
 def key_of(name: str) -> str:

@@ -54,7 +54,7 @@ class Load:
         self._draw = random.Random(int(plan.get("seed", 1)))  # noqa: S311 - a workload, the same each time
         weights = [float(table.get("weight", 1)) for table in plan["requests"]]
         self._order = self._draw.choices(self.endpoints, weights, k=CHOICES)
-        self.lag = Histogram()
+        self.lags = [Histogram() for _ in range(self.seconds)]
         self.service = Histogram()  # from sending, as a closed workload would time it
         self.due_count = self.attempted = 0
         self._began_wall = began
@@ -137,7 +137,7 @@ class Load:
         job = Job(endpoint, endpoint.messages[number % len(endpoint.messages)], due, window)
         if window >= 0:
             self.due_count += 1
-            self.lag.record(now - due)
+            self.lags[window].record(now - due)
         self._running.append(job)
         if self._idle:
             self._send(self._idle.pop(), job, now)
@@ -278,7 +278,7 @@ class Load:
             "generator": {
                 "cpu": (self._end[1] - self._start[1]) / wall_s if wall_s > 0 else 1.0,
                 "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                "lag": self.lag.to_json(),
+                "lag": [lag.to_json() for lag in self.lags],
                 "last_error": self._last_error,
             },
             "service_time": self.service.to_json(),
@@ -346,7 +346,7 @@ def merge_results(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first["generator"] = {
         "cpu": max(one["cpu"] for one in generators),
         "memory_bytes": sum(one["memory_bytes"] for one in generators),
-        "lag": _merged([one["lag"] for one in generators]),
+        "lag": [_merged(lags) for lags in zip(*(one["lag"] for one in generators), strict=True)],
         "last_error": next((one["last_error"] for one in generators if one["last_error"]), ""),
     }
     first["endpoints"] = {

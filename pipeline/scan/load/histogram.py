@@ -57,6 +57,10 @@ class Histogram:
         bucket = bucket_of(int(seconds * 1e6))
         self.counts[bucket] = self.counts.get(bucket, 0) + count
 
+    def __bool__(self) -> bool:
+        """Whether anything was counted."""
+        return bool(self.counts)
+
     @property
     def count(self) -> int:
         """How many durations were counted."""

@@ -68,7 +68,7 @@ class Generator:
 
     cpu: float  # share of one CPU
     memory_bytes: int
-    lag: Histogram | None = None  # how much later than due requests were handled; None where nothing is due
+    lag: tuple[Histogram, ...] = ()  # by second: how much later than due requests were handled
     last_error: str = ""
 
 
@@ -156,7 +156,7 @@ def _measurement(table: Mapping[str, Any]) -> Measurement:
         generator=Generator(
             cpu=float(generator["cpu"]),
             memory_bytes=int(generator["memory_bytes"]),
-            lag=Histogram.from_json(generator["lag"]) if generator.get("lag") is not None else None,
+            lag=tuple(Histogram.from_json(lag) for lag in generator.get("lag", ())),
             last_error=str(generator.get("last_error", "")),
         ),
         target_rate=None if rate is None else float(rate),
@@ -184,7 +184,7 @@ def _rows(rows: Sequence[Sequence[float]]) -> tuple[tuple[float, float, int], ..
 
 def to_json(measurement: Measurement) -> str:
     """A measurement as one JSON document, sorted."""
-    one, lag = measurement, measurement.generator.lag
+    one = measurement
     table: dict[str, Any] = {
         "format": 1,
         "workload": one.workload,
@@ -199,7 +199,7 @@ def to_json(measurement: Measurement) -> str:
         "generator": {
             "cpu": one.generator.cpu,
             "memory_bytes": one.generator.memory_bytes,
-            "lag": None if lag is None else lag.to_json(),
+            "lag": [lag.to_json() for lag in one.generator.lag],
             "last_error": one.generator.last_error,
         },
         "service_time": None if one.service_time is None else one.service_time.to_json(),
