@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import cmp_to_key
+from itertools import zip_longest
 from typing import Any, Final, TypeAlias
 
 from pipeline.scan.advisories.orders.bad import BadVersion
@@ -23,15 +25,26 @@ def key(text: str) -> Key:
     if found is None or len(text) > 1000:
         raise BadVersion(text, "dpkg")
     epoch, upstream, revision = found.groups()
-    return (int(epoch or 0), _key_of_part(upstream), _key_of_part(revision or ""))
+    return (int(epoch or 0), _part(_ranks(upstream)), _part(_ranks(revision or "")))
 
 
-def _key_of_part(text: str) -> Key:
-    """Words and numbers in turn; each word ends with the end's rank, which only `~` is below."""
-    key: list[Any] = []
+def _ranks(text: str) -> list[int]:
+    """Words and numbers in turn, as numbers: each word ends with the end's rank, which only `~` is below."""
+    ranks: list[int] = []
     for word, number in _PARTS.findall(text):
-        key += [(*map(_rank, word), _END), int(number or 0)]
-    return tuple(key)
+        ranks += [*map(_rank, word), _END, int(number or 0)]
+    return ranks
+
+
+def compare(left: list[int], right: list[int]) -> int:
+    """Compare two parts rank by rank: below, equal or above 0; what is missing is as the end and as zero."""
+    for mine, other in zip_longest(left, right, fillvalue=_END):
+        if mine != other:
+            return -1 if mine < other else 1
+    return 0
+
+
+_part: Final = cmp_to_key(compare)
 
 
 def _rank(sign: str) -> int:
