@@ -9,26 +9,30 @@ can reach a file of the host.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import shutil
 import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from pipeline.engine.mounts import is_user_namespace
 from pipeline.engine.oci.compress import open_layer
+from pipeline.engine.oci.entries import (
+    copy_attributes,
+    copy_up,
+    device_of,
+    is_forbidden,
+    parts_of,
+    set_xattr,
+)
 from pipeline.engine.oci.errors import LayerRejected
 from pipeline.engine.oci.merged import (
     WHITEOUT_DEVICE,
-    belongs_to_image,
     directories_below,
     find_below,
     find_entry,
     is_opaque,
     is_whiteout,
     make_opaque,
-    read_xattrs,
 )
 from pipeline.engine.oci.pack import OPAQUE_MARKER, WHITEOUT
 from pipeline.engine.tarstream import DEPTH_LIMIT, TarRefused, TarStream, size_limit
@@ -43,9 +47,6 @@ if TYPE_CHECKING:
 _LINK_LIMIT: Final = 40  # as the kernel's
 _AUFS_PREFIX: Final = b".wh..wh."
 _XATTR_RECORD: Final = "SCHILY.xattr."
-_DEVICE_LIMITS: Final = (1 << 12, 1 << 20)  # what Linux can hold of a major and a minor number
-
-_log = logging.getLogger(__name__)
 
 
 def apply_layer(blob: Path, upper: Path, lowers: Sequence[Path], *, limit_bytes: int | None = None) -> Digest:
@@ -96,7 +97,7 @@ class _Unpacker:
     def begin(self, lowers: tuple[bytes, ...]) -> None:
         self.trail = [_Directory(path=self.upper, lowers=lowers)]
         if lowers:
-            _copy_attributes(lowers[0], self.upper)
+            copy_attributes(lowers[0], self.upper)
             self.times[self.upper] = os.lstat(lowers[0]).st_mtime_ns
         else:
             os.chmod(self.upper, 0o755)  # noqa: S103 (what a root directory is)
@@ -119,7 +120,7 @@ class _Unpacker:
     # ---- one entry ----
 
     def _entry(self, info: tarfile.TarInfo) -> None:
-        parts = _parts(os.fsencode(info.name))
+        parts = parts_of(os.fsencode(info.name))
         if not parts:
             if not info.isdir():
                 raise LayerRejected("the root must be a directory")
@@ -137,7 +138,7 @@ class _Unpacker:
             self._make_directory(directory, name)
         else:
             self._clear(path)
-            if _is_forbidden(info):
+            if is_forbidden(info):
                 self.left_out.add(path)
                 self._hide(directory, name)  # what it would have replaced
                 return
@@ -156,7 +157,7 @@ class _Unpacker:
             os.mkfifo(path, 0o600)
         elif info.ischr() or info.isblk():
             kind = stat.S_IFCHR if info.ischr() else stat.S_IFBLK
-            os.mknod(path, kind | 0o600, _device_of(info))
+            os.mknod(path, kind | 0o600, device_of(info))
         else:
             raise LayerRejected(f"entries of type {info.type!r} are unknown")
 
@@ -184,7 +185,7 @@ class _Unpacker:
             os.link(target, path, follow_symlinks=False)
 
     def _link_target(self, name: bytes) -> bytes:
-        parts = _parts(name)
+        parts = parts_of(name)
         if not parts:
             raise LayerRejected("it links to the root")
         last = parts.pop()
@@ -197,7 +198,7 @@ class _Unpacker:
             below = find_below(directory.lowers, last)
             if below is None:
                 raise LayerRejected(f"it links to `{os.fsdecode(name)}`, which does not exist")
-            _copy_up(*below, path)
+            copy_up(*below, path)
         elif is_whiteout(there):
             raise LayerRejected(f"it links to `{os.fsdecode(name)}`, which was removed")
         return path
@@ -306,7 +307,7 @@ class _Unpacker:
     def _make_parent(self, directory: _Directory, name: bytes, path: bytes, below: tuple[bytes, ...]) -> None:
         if below:
             os.mkdir(path, 0o700)
-            _copy_attributes(below[0], path)
+            copy_attributes(below[0], path)
             self.times[path] = os.lstat(below[0]).st_mtime_ns
             return
         if find_below(directory.lowers, name) is not None:
@@ -322,7 +323,7 @@ class _Unpacker:
             os.chmod(path, info.mode & 0o7777)  # after the owner, whose change drops set-id bits
         for key, value in info.pax_headers.items():
             if key.startswith(_XATTR_RECORD):
-                _set_xattr(path, key.removeprefix(_XATTR_RECORD), value)
+                set_xattr(path, key.removeprefix(_XATTR_RECORD), value)
         time_ns = int(info.mtime) * 1_000_000_000 + int(info.mtime % 1 * 1_000_000_000)
         if info.isdir():
             self.times[path] = time_ns
@@ -345,64 +346,3 @@ class _Unpacker:
     def _forget(self) -> None:
         self.entered.clear()
         self.crossed.clear()
-
-
-def _parts(name: bytes) -> list[bytes]:
-    found: list[bytes] = []
-    for part in name.split(b"/"):
-        if part == b"..":
-            if not found:
-                raise LayerRejected("its name climbs out of the image", entry=os.fsdecode(name))
-            found.pop()
-        elif part not in (b"", b"."):
-            found.append(part)
-    return found
-
-
-def _device_of(info: tarfile.TarInfo) -> int:
-    numbers = (info.devmajor, info.devminor)
-    if not all(0 <= number < limit for number, limit in zip(numbers, _DEVICE_LIMITS, strict=True)):
-        raise LayerRejected("its device number is out of range")
-    return os.makedev(*numbers)
-
-
-def _is_forbidden(info: tarfile.TarInfo) -> bool:
-    """Tell whether an entry is a device that nobody may make in a user namespace, where none would open."""
-    if not (info.ischr() or info.isblk()):
-        return False
-    is_whiteout_device = info.ischr() and _device_of(info) == WHITEOUT_DEVICE
-    return not is_whiteout_device and is_user_namespace()
-
-
-def _copy_attributes(source: bytes, target: bytes) -> None:
-    info = os.lstat(source)
-    os.chown(target, info.st_uid, info.st_gid, follow_symlinks=False)
-    if not stat.S_ISLNK(info.st_mode):
-        os.chmod(target, stat.S_IMODE(info.st_mode))
-    for name, value in read_xattrs(source):
-        os.setxattr(target, name, value, follow_symlinks=False)
-
-
-def _copy_up(info: os.stat_result, source: bytes, path: bytes) -> None:
-    """Copy a file of a layer below, so that a hard link to it can be made."""
-    if stat.S_ISDIR(info.st_mode):
-        raise LayerRejected("it links to a directory")
-    if stat.S_ISREG(info.st_mode):
-        shutil.copyfile(source, path, follow_symlinks=False)
-    elif stat.S_ISLNK(info.st_mode):
-        os.symlink(os.readlink(source), path)
-    else:
-        os.mknod(path, info.st_mode, info.st_rdev)
-    _copy_attributes(source, path)
-    os.utime(path, ns=(info.st_mtime_ns, info.st_mtime_ns), follow_symlinks=False)
-
-
-def _set_xattr(path: bytes, name: str, value: str) -> None:
-    if not belongs_to_image(name):
-        return
-    try:
-        os.setxattr(path, name, value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
-    except OSError as error:
-        if error.errno != errno.ENOTSUP:
-            raise
-        _log.warning("the file system cannot keep the attribute %s of %s", name, os.fsdecode(path))
