@@ -1,9 +1,7 @@
 """Network namespaces for execs: one bridge per engine process, NAT to the outside, names by files.
 
 A namespace is held by a descriptor of the engine alone, so that it goes with the engine however that
-ends. What could stay behind, the bridge and its rules, is numbered; whoever may bind the number's
-abstract socket owns it, and a number that is free but has a bridge, or rules, was left by an engine that
-died.
+ends. What could stay behind, the bridge and its rules, is the business of `bridge`.
 """
 
 from __future__ import annotations
@@ -24,20 +22,18 @@ from typing import TYPE_CHECKING, Final
 from pipeline.engine.mounts import is_user_namespace, unmount
 from pipeline.engine.rootless.uplink import Uplink, UplinkRefused, has_default_route
 from pipeline.engine.runtime import nat
+from pipeline.engine.runtime.bridge import PREFIX, Bridge, claim, find_bridges, remove
 from pipeline.engine.runtime.dns import DnsForwarder, find_nameservers, is_local
 from pipeline.engine.runtime.errors import NetworkFailed
 from pipeline.engine.runtime.netlink import Netlink
 from pipeline.engine.runtime.syscalls import CLONE_NEWNET, MS_BIND, mount, setns, unshare
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator
 
 _READY: Final = 2
-_PREFIX: Final = 24
 _FIRST_HOST: Final = 2
 _LAST_HOST: Final = 254
-_SUBNETS: Final = 256
-_NAME: Final = "pipeline{}"
 _PLACE: Final = "network"
 """The file of the state directory over which an engine without root binds its namespace."""
 
@@ -53,23 +49,6 @@ class Namespace:
     descriptor: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Bridge:
-    number: int
-    lock: socket.socket
-
-    @property
-    def name(self) -> str:
-        return _NAME.format(self.number)
-
-    @property
-    def subnet(self) -> str:
-        return f"10.87.{self.number}.0/{_PREFIX}"
-
-    def address(self, host: int) -> str:
-        return f"10.87.{self.number}.{host}"
-
-
 class Network:
     """The engine's bridge and its pool of ready namespaces."""
 
@@ -79,7 +58,7 @@ class Network:
         self._offline = offline
         # One thread, because a namespace is entered by the whole thread.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network")
-        self._bridge: _Bridge | None = None
+        self._bridge: Bridge | None = None
         self._index = 0
         self._forwarder: DnsForwarder | None = None
         self._enabled_forwarding = False
@@ -204,15 +183,15 @@ class Network:
         try:
             if is_user_namespace():
                 # Taken while still at home: an address of a bridge means one thing on the whole machine.
-                self._bridge = _claim(_preferred_subnet(root), apart=True)
+                self._bridge = claim(_preferred_subnet(root), apart=True)
                 self._leave_host(root / _PLACE)
             else:
-                self._bridge = _claim(_preferred_subnet(root))
+                self._bridge = claim(_preferred_subnet(root))
             with Netlink() as netlink:
                 name = self._bridge.name
                 netlink.add_bridge(name, bytes((0x02, 0x57, 10, 87, self._bridge.number, 1)))
                 self._index = socket.if_nametoindex(name)
-                netlink.add_address(self._index, self._bridge.address(1), _PREFIX)
+                netlink.add_address(self._index, self._bridge.address(1), PREFIX)
         except OSError as error:
             self._close()
             self.limits += (f"execs have no network but loopback: cannot make a bridge: {error.strerror}",)
@@ -309,7 +288,7 @@ class Network:
                     break
         setns(descriptor, CLONE_NEWNET)
         index = socket.if_nametoindex("eth0")
-        inside.add_address(index, self._bridge.address(host), _PREFIX)
+        inside.add_address(index, self._bridge.address(host), PREFIX)
         inside.set_up(index)
         inside.add_default_route(self._bridge.address(1))
 
@@ -327,81 +306,14 @@ class Network:
         if bridge is None:
             return
         with bridge.lock:
-            _remove(bridge, has_rules=self._has_rules)
-            if self._enabled_forwarding and not _find_bridges():
+            remove(bridge, has_rules=self._has_rules)
+            if self._enabled_forwarding and not find_bridges():
                 nat.disable_forwarding()
 
 
 def _preferred_subnet(root: Path) -> int:
     """Return the subnet to try first: the same for the same state directory."""
     return hashlib.sha256(os.fsencode(root)).digest()[0]
-
-
-def _claim(preferred: int, *, apart: bool = False) -> _Bridge:
-    """Take a number nobody uses, and remove what dead engines left under any; `apart` leaves that to root.
-
-    Raises:
-        OSError: Every number is taken, or a leftover cannot be removed.
-    """
-    if not apart:
-        _sweep()
-    for offset in range(_SUBNETS):
-        number = (preferred + offset) % _SUBNETS
-        if (lock := _lock(number)) is not None:
-            if number not in _find_bridges():
-                return _Bridge(number=number, lock=lock)
-            lock.close()
-    raise OSError(0, "all 256 subnets of 10.87.0.0/16 are in use")
-
-
-def _sweep() -> None:
-    """Remove bridges and rules whose number nobody owns; a kill may have left either without the other."""
-    try:
-        ruled = _numbers(nat.find_ruled())
-    except nat.NatRefused as refusal:
-        _log.debug("cannot look for rules of dead engines: %s", refusal)
-        ruled = set()
-    for number in sorted(_find_bridges() | ruled):
-        if (lock := _lock(number)) is not None:
-            with lock:
-                _remove(_Bridge(number=number, lock=lock), has_rules=number in ruled)
-
-
-def _remove(bridge: _Bridge, *, has_rules: bool) -> None:
-    """Remove the rules, then the link; with rules that stay the link stays, for the next sweep.
-
-    Raises:
-        OSError: The link cannot be removed.
-    """
-    if has_rules:
-        try:
-            nat.remove_rules(bridge.name)
-        except nat.NatRefused as refusal:
-            _log.warning("cannot remove the bridge `%s`: %s", bridge.name, refusal)
-            return
-    with Netlink() as netlink:
-        netlink.remove_link(bridge.name)
-
-
-def _find_bridges() -> set[int]:
-    return _numbers(name for _, name in socket.if_nameindex())
-
-
-def _numbers(names: Iterable[str]) -> set[int]:
-    """Return the numbers of those names that are of bridges of ours."""
-    found = set(names)
-    return {number for number in range(_SUBNETS) if _NAME.format(number) in found}
-
-
-def _lock(number: int) -> socket.socket | None:
-    """Own a number while the socket is open: abstract names are of the network namespace, like bridges."""
-    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        lock.bind(f"\0dagger-pipeline-bridge-{number}")
-    except OSError:
-        lock.close()
-        return None
-    return lock
 
 
 def _socket_inside(descriptor: int, kind: int) -> socket.socket:
