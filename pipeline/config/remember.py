@@ -16,10 +16,13 @@ from pipeline.config.values import (
     HealthSettings,
     LimitSettings,
     PerformanceSettings,
+    PolicyRules,
+    PolicySettings,
     RequestSettings,
     ServiceSettings,
     StageSettings,
     performance_of,
+    policy_of,
     service_of,
 )
 
@@ -60,7 +63,7 @@ def _plain(made_of: object) -> Any:
     """The values as JSON gives them back, with the shape of the settings that they are for."""
     classes = (
         *(Config, StageSettings, ServiceSettings, HealthSettings),
-        *(PerformanceSettings, RequestSettings, LimitSettings),
+        *(PerformanceSettings, RequestSettings, LimitSettings, PolicySettings, PolicyRules),
     )
     shape = {f"{cls.__name__}.{item.name}": str(item.type) for cls in classes for item in fields(cls)}
     return json.loads(json.dumps([FORMAT, shape, made_of], default=str, sort_keys=True))
@@ -71,12 +74,14 @@ def _rebuild(table: dict[str, Any]) -> Config:
     sections = {
         item.name: type(getattr(default, item.name))(**_frozen(table[item.name]))
         for item in fields(Config)
-        if item.name not in ("stages", "services", "performance", "origins")
+        if item.name not in ("stages", "services", "performance", "policy", "origins")
     }
     stages = {name: StageSettings(**_frozen(one)) for name, one in table["stages"].items()}
     services = {name: service_of(_frozen(one)) for name, one in table["services"].items()}
     performance = performance_of(_frozen(table["performance"]))
-    return Config(**sections, stages=stages, services=services, performance=performance)
+    policy = policy_of(_frozen(table["policy"]))
+    nested: dict[str, Any] = {"services": services, "performance": performance, "policy": policy}
+    return Config(**sections, stages=stages, **nested)
 
 
 def _frozen(value: Any) -> Any:

@@ -298,6 +298,14 @@ def service_of(table: Table) -> ServiceSettings:
     return ServiceSettings(**values)
 
 
+def policy_of(table: Table) -> PolicySettings:
+    """Make the policy again of what `dataclasses.asdict` made of it."""
+    kinds, places = (
+        {name: PolicyRules(**one) for name, one in table[key].items()} for key in ("kinds", "environments")
+    )
+    return PolicySettings(rules=PolicyRules(**table["rules"]), kinds=kinds, environments=places)
+
+
 def performance_of(table: Table) -> PerformanceSettings:
     """Make settings of the load test again of what `dataclasses.asdict` made of them; arrays may be lists."""
 
