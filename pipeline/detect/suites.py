@@ -101,7 +101,8 @@ def suite_folder(name: str) -> tuple[str, str] | None:
     parts = name.split("/")[:-1]
     for depth, part in enumerate(parts):
         for stage, (names, _) in SUITES.items():
-            if part in names and (depth == 0 or set(parts[:depth]) & set(TEST_FOLDERS)):
+            is_first = depth == 0 and (stage == "e2e" or not set(parts[1:]) & set(TEST_FOLDERS))
+            if part in names and (is_first or set(parts[:depth]) & set(TEST_FOLDERS)):
                 return stage, "/".join(parts[: depth + 1])
             plain = re.sub(r"^tests?[_-]|[_-]?tests?$", "", part)
             if plain != part and plain in names:
