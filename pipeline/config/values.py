@@ -177,6 +177,13 @@ class PolicySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SastSettings:
+    """`[tool.pipeline.sast]`: static analysis."""
+
+    scanners: tuple[Literal["ruff", "bandit", "semgrep"], ...] = ()  # () is all of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSettings:
     """`[tool.pipeline.performance.requests.NAME]`: one kind of request of the open workload."""
 
@@ -253,6 +260,7 @@ class Config:
     stages: Mapping[str, StageSettings] = field(default_factory=dict)
     services: Mapping[str, ServiceSettings] = field(default_factory=dict)
     policy: PolicySettings = field(default_factory=PolicySettings)
+    sast: SastSettings = field(default_factory=SastSettings)
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
     origins: Mapping[str, str] = field(default_factory=dict)  # "run.jobs" to "PIPELINE_JOBS"
 

@@ -67,6 +67,7 @@ class Target:
     files: Mapping[str, bytes] = field(
         repr=False
     )  # what the scanner has to look at: by path relative to `root`
+    version: str = ""  # of the tool
     options: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -91,6 +92,12 @@ class Ran:
     stderr: bytes = b""
     files: Mapping[str, bytes] = field(default_factory=dict)  # the outputs that are there
     is_cut: bool = False  # it said more than is read
+
+    @property
+    def last_words(self) -> str:
+        """Its exit code and the last line it said, for people."""
+        lines = (self.stderr or self.stdout).decode("utf-8", "replace").strip().splitlines()
+        return f"exit code {self.exit_code}, {lines[-1][:300] if lines else 'no output'}"
 
 
 class CommandScanner(Protocol):

@@ -60,6 +60,7 @@ def python_stages(root: Path, project: PythonProject, config: Config, files: Seq
     from pipeline.stages.deps import deps
     from pipeline.stages.git import described_version
     from pipeline.stages.quality import quality
+    from pipeline.stages.sast import sast
     from pipeline.stages.unit import unit
 
     build_version = unit_version = {}
@@ -82,6 +83,7 @@ def python_stages(root: Path, project: PythonProject, config: Config, files: Seq
     for one in project.suites:
         options = {"facts": facts(project, FACTS_OF_SUITES), **unit_version, **suites}
         stages.append(with_own_services(_fitted(_suite_stage(one.stage), options), root, config, files))
+    stages.append(sast)
     stages.append(_fitted(quality, {"facts": facts(project, FACTS_OF_QUALITY)}))
     return stages
 

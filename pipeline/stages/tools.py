@@ -5,6 +5,7 @@ What a tool said is handed to its scanner as it is; nothing here judges an exit 
 
 from __future__ import annotations
 
+import re
 import tempfile
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,7 @@ from pipeline.scan.scanner import Ran, Scan, Target, broken, counted
 from pipeline.stages.containers import SOURCE, source, with_env
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import dagger
 
@@ -27,8 +28,20 @@ HOME: Final = "/home/scan"  # empty: no setting of a user leaks in
 OUT: Final = "/scan-out"
 MOST_BYTES: Final = 64 * 1024**2  # of one output that is read; more is garbage or an attack
 LOCKS: Final = "tools"  # folder of pipeline/scan with a hash-locked requirements file for each tool
-# Kills the tool when its time is over, so that what it said till then can still be read.
-RUN: Final = 'limit="$1"; shift; exec timeout --kill-after=5 "$limit" "$@"'
+# What a tool says goes to files and not to the log: it may quote secrets, and there may be much of it.
+# It is killed when its time is over, so that what it said till then can still be read.
+RUN: Final = (
+    f'mkdir -p {OUT} {HOME}; limit="$1"; shift; '
+    f'exec timeout --kill-after=5 "$limit" "$@" >{OUT}/stdout 2>{OUT}/stderr'
+)
+PIP: Final = ("python3", "-m", "pip", "--quiet", "--disable-pip-version-check", "--python")
+INSTALL: Final = (
+    "install",
+    "--no-deps",
+    "--require-hashes",
+    "--only-binary=:all:",
+    "--root-user-action=ignore",
+)
 TIMED_OUT: Final = (124, 137)
 
 
@@ -51,6 +64,12 @@ def tool_lock(tool: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def locked_version(tool: str) -> str:
+    """The version of a tool in its lock; "" where the lock names it differently."""
+    found = re.search(rf"^{re.escape(tool)}==(\S+)", tool_lock(tool), re.MULTILINE)
+    return found[1] if found else ""
+
+
 async def tool_container(ctx: Context, *tools: str, image: str | None = None) -> dagger.Container:
     """Return a container with these tools on its path, each in an environment of its own.
 
@@ -66,10 +85,9 @@ async def tool_container(ctx: Context, *tools: str, image: str | None = None) ->
         lock = tool_lock(tool)
         ctx.depend_on(f"lock {tool}", digest_bytes(lock.encode()))
         venv = f"/opt/tools/{tool}"
-        container = container.with_exec(["python3", "-m", "venv", venv])
+        container = container.with_exec(["python3", "-m", "venv", "--without-pip", venv])
         container = container.with_new_file(f"{venv}/lock.txt", lock)
-        argv = ("--no-deps", "--require-hashes", "--only-binary=:all:", "-r", f"{venv}/lock.txt")
-        container = container.with_exec([f"{venv}/bin/pip", "install", "--disable-pip-version-check", *argv])
+        container = container.with_exec([*PIP, f"{venv}/bin/python", *INSTALL, "-r", f"{venv}/lock.txt"])
     path = ":".join([*(f"/opt/tools/{tool}/bin" for tool in tools), "/usr/local/bin:/usr/bin:/bin"])
     return with_env(container, {"PATH": path, "HOME": HOME, "PYTHONDONTWRITEBYTECODE": "1"})
 
@@ -92,13 +110,7 @@ async def run_command(container: dagger.Container, command: Command) -> Ran:
     for path, text in command.files.items():
         ready = ready.with_new_file(path, text)
     argv = ["sh", "-c", RUN, "run", f"{command.timeout_s:g}", *command.argv]
-    ran = ready.with_exec(["mkdir", "-p", OUT, HOME]).with_exec(
-        argv,
-        stdin=command.stdin,
-        expect=dagger.ReturnType.ANY,
-        redirect_stdout=f"{OUT}/stdout",
-        redirect_stderr=f"{OUT}/stderr",
-    )
+    ran = ready.with_exec(argv, stdin=command.stdin, expect=dagger.ReturnType.ANY)
     code = await ran.exit_code()
     outputs = {path: f"output-{index}" for index, path in enumerate(command.outputs)}
     with tempfile.TemporaryDirectory() as folder:
@@ -127,6 +139,24 @@ def _read(path: Path) -> tuple[bytes, bool]:
     return data[:MOST_BYTES], len(data) > MOST_BYTES
 
 
+async def run_scanners(
+    ctx: Context, scanners: Sequence[CommandScanner], files: Mapping[str, bytes]
+) -> list[Scan]:
+    """Run scanners side by side over the project, each in a container with its own tool; answers in order."""
+    import anyio
+
+    answers: dict[str, Scan] = {}
+
+    async def work(scanner: CommandScanner) -> None:
+        container = await with_project(ctx, await tool_container(ctx, scanner.name))
+        answers[scanner.name] = await run_scanner(ctx, container, scanner, files)
+
+    async with anyio.create_task_group() as group:
+        for one in scanners:
+            group.start_soon(work, one)
+    return [answers[one.name] for one in scanners]
+
+
 async def run_scanner(
     ctx: Context, container: dagger.Container, scanner: CommandScanner, files: Mapping[str, bytes]
 ) -> Scan:
@@ -139,7 +169,12 @@ async def run_scanner(
 
     wanted = {path: files[path] for path in scanner.wants(sorted(files))}
     options = ctx.options.get(scanner.name, {})
-    target = Target(root=SOURCE, files=wanted, options=options if isinstance(options, dict) else {})
+    target = Target(
+        root=SOURCE,
+        files=wanted,
+        version=locked_version(scanner.name),
+        options=options if isinstance(options, dict) else {},
+    )
     coverage = counted("files", sorted(wanted))
     answers = []
     for command in scanner.commands(target):

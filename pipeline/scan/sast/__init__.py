@@ -1,0 +1,1 @@
+"""Static analysis: one file for each tool."""
