@@ -27,13 +27,13 @@ def join_wildcards(tokens: Sequence[str]) -> str:
 
     Written one after another, ten wildcards try all ways to share a path among them, which takes for ever.
     But what a wildcard leaves over for the next one only matters for the last of its kind: the others take
-    the first fit and never try again.
+    the first fit and never try again. A class of characters matches no slash, whatever it says: else a fit
+    could take from the segments that others need.
 
     Args:
         tokens: `ONE_SEGMENT`, one of the wildcards that span segments, or what is not of variable length.
     """
-    if any(token.startswith("[") and re.fullmatch(token, "/") for token in tokens):
-        return "".join(tokens)  # a class that holds a slash: how many of them are matched is not fixed
+    tokens = [f"(?!/){token}" if _is_slash_too(token) else token for token in tokens]
     deep = [place for place, token in enumerate(tokens) if token in _DEEP]
     text = ""
     is_at_segment = True
@@ -50,6 +50,10 @@ def join_wildcards(tokens: Sequence[str]) -> str:
         before = _DEEP[tokens[start]] if start >= 0 else ""
         text += f"(?>{before}{inner})" if may_settle else f"{before}{inner}"
     return text
+
+
+def _is_slash_too(token: str) -> bool:
+    return token.startswith("[") and re.fullmatch(token, "/") is not None
 
 
 def _join_section(tokens: Sequence[str], *, may_settle: bool) -> str:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pipeline.engine.ops import Filters
 
 
+_INNER_LIMIT: Final = 2
+
+
 class BadPattern(EngineError):
     """A pattern is not in the dialect."""
 
@@ -232,10 +235,13 @@ def _translate(body: str, *, whole: str) -> str:
 
 def _translate_glob(body: str, *, whole: str) -> str:
     out: list[str] = []
-    at = 0
+    at = inner = 0
     while at < len(body):
         char = body[at]
         if body.startswith("**", at):
+            inner += bool(out) and out[-1] != "/" and body.startswith("/", at + 2)
+            if inner > _INNER_LIMIT:  # each multiplies the ways to match by the length of the path
+                raise BadPattern(whole, f"it has more than {_INNER_LIMIT} `**/` that begin inside a name")
             at += 3 if body.startswith("/", at + 2) else 2
             out.append("(?:.*/)?" if at < len(body) else ".*")
             continue

@@ -114,6 +114,17 @@ def test_the_refusal_of_a_pattern_says_which_and_why() -> None:
     assert str(caught.value) == "cannot use pattern `a[b`: `[b` is not closed"
 
 
+def test_patterns_that_match_in_endless_ways_are_refused() -> None:
+    """Two places where whole segments may follow half a name are enough for anybody."""
+    assert PatternMatcher(["a**/b**/c"]).matches("ax/bx/c")
+    with pytest.raises(BadPattern) as caught:
+        PatternMatcher(["**/a" * 4])
+
+    assert str(caught.value) == (
+        "cannot use pattern `**/a**/a**/a**/a`: it has more than 2 `**/` that begin inside a name"
+    )
+
+
 def test_directories_are_pruned_only_where_nothing_can_match() -> None:
     matcher = PatternMatcher(["src/*/main.py", "docs/**/img", "x[ab]/y"])
 
