@@ -27,7 +27,7 @@ class SourceInfo:
     name: str
     ecosystems: tuple[str, ...] = ()  # without suffix; none: it must be asked
     as_of: str = ""  # ISO 8601 time of the newest record; "" is unknown, as of a service that is asked live
-    fetched_at: str = ""  # when the data were brought here
+    fetched_at: str = ""  # when the data were brought here, or the service was asked
     digest: str = ""
     licence: str = ""
     address: str = ""  # without credentials
@@ -36,7 +36,8 @@ class SourceInfo:
     @property
     def data(self) -> DataSource:
         """What findings say of it."""
-        return DataSource(name=self.name, as_of=self.as_of, licence=self.licence, digest=self.digest)
+        as_of = self.as_of or (self.fetched_at if self.is_live else "")
+        return DataSource(name=self.name, as_of=as_of, licence=self.licence, digest=self.digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
