@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline import Context, Source, TestReport, python_container, source, stage
-from pipeline.stages.unit import run_tests
+from pipeline.stages.testing import run_tests
 
 
 @stage(inputs=["ci/example/**"], timeout_s=600)

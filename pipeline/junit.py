@@ -5,16 +5,18 @@ Files are read as a stream and long texts are cut, so that a test's output of an
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, Literal
+from typing import IO, TYPE_CHECKING, Final, Literal
 
 from pipeline.errors import PipelineError
 from pipeline.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 Kind = Literal["passed", "failure", "error", "skipped"]
 
@@ -37,6 +39,7 @@ class JUnitUnreadable(PipelineError):
     def __init__(self, name: str, what: str) -> None:
         super().__init__(f"cannot read the test results `{name}`: {what}")
         self.name = name
+        self.what = what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +139,21 @@ def parse_junit(data: bytes, name: str = "junit.xml") -> TestResults:
     Raises:
         JUnitUnreadable: It is not XML, holds entities, or its root is no test suite.
     """
+    return _read(io.BytesIO(data), name)
+
+
+def read_junit(path: Path) -> TestResults:
+    """Read a JUnit file from the disk, of any size.
+
+    Raises:
+        JUnitUnreadable: As for `parse_junit`.
+        OSError: The file cannot be read.
+    """
+    with open(path, "rb") as stream:
+        return _read(stream, path.name)
+
+
+def _read(stream: IO[bytes], name: str) -> TestResults:
     from xml.etree.ElementTree import ParseError
 
     from defusedxml import DefusedXmlException
@@ -144,8 +162,8 @@ def parse_junit(data: bytes, name: str = "junit.xml") -> TestResults:
     reader = _Reader(name)
     parser = XMLParser(target=reader)
     try:
-        for start in range(0, len(data), _PIECE):
-            parser.feed(data[start : start + _PIECE])
+        while piece := stream.read(_PIECE):
+            parser.feed(piece)
         parser.close()
     except (ParseError, ValueError) as error:
         what = "it holds XML entities" if isinstance(error, DefusedXmlException) else str(error)

@@ -23,13 +23,16 @@ DOORS: Final[dict[str, frozenset[str]]] = {
     "wildcards": frozenset(),
     "globs": frozenset({"wildcards"}),
     "junit": frozenset({"errors", "text"}),
+    "coverage": frozenset({"errors"}),
     "graph": frozenset({"errors", "digest", "config", "text", "globs"}),
     "engine": frozenset({"errors", "digest", "config", "text", "wildcards"}),
     "session": frozenset({"engine", "digest", "errors"}),
     "connect": frozenset({"session", "engine", "errors", "config"}),
     "detect": frozenset({"errors", "digest", "config"}),
     "scan": frozenset({"errors", "digest", "config", "text", "globs"}),
-    "stages": frozenset({"graph", "detect", "scan", "connect", "junit", "errors", "digest", "config"}),
+    "stages": frozenset(
+        {"graph", "detect", "scan", "connect", "junit", "coverage", "errors", "digest", "config"}
+    ),
     "report": frozenset({"graph", "errors", "junit", "text"}),
     "testing": frozenset({"graph", "errors", "digest"}),
     "__init__": frozenset({"graph", "stages"}),

@@ -23,7 +23,7 @@ FACTS_OF_DEPS: Final = (
 FACTS_OF_BUILD: Final = ("name",)
 FACTS_OF_UNIT: Final = (
     *("configures_coverage", "has_tests", "has_unit_tests", "import_roots", "is_package"),
-    *("test_extras", "test_paths", "test_plugins"),
+    *("packages", "test_extras", "test_paths", "test_plugins"),
 )
 FACTS_OF_SUITES: Final = (*FACTS_OF_UNIT, "uses_playwright")
 FACTS_OF_QUALITY: Final = ("mypy_knows_files", "packages", "tool_pins", "tools")

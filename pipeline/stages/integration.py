@@ -12,7 +12,9 @@ from pipeline.stages.containers import StageBroken, parse_facts
 from pipeline.stages.results import Deps, Source, TestReport  # noqa: TC001 - read when the graph is checked
 from pipeline.stages.services import with_services
 from pipeline.stages.suites import with_suite
-from pipeline.stages.unit import NO_TESTS, prepare, run_tests, test_command
+from pipeline.stages.testing import run_tests
+from pipeline.stages.told import NO_TESTS
+from pipeline.stages.unit import prepare, test_command
 
 if TYPE_CHECKING:
     import dagger
@@ -48,7 +50,6 @@ async def run_suite(ctx: Context, deps: Deps) -> TestReport:
     mine = next(one for one in ctx.options["suites"] if one["stage"] == ctx.stage)
     project = dataclasses.replace(project, test_paths=tuple(mine["paths"]))
     container = with_suite(ctx, deps.python, await prepare(ctx, project, deps))
-    container = container.with_env_variable("PIPELINE_RUN", f"{ctx.run_id}.{ctx.attempt}")
     async with with_services(ctx, container) as ready:
         report = await _tested(ctx, ready, test_command(project, ctx))
     if report.tests == report.skipped:

@@ -62,6 +62,7 @@ class TestReport:
     junit: Artifact | None
     coverage: Artifact | None = None
     line_rate: float | None = None  # 0 to 1
+    flaky: tuple[str, ...] = ()  # tests that were both bad and good on the same inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

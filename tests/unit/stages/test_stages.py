@@ -18,7 +18,8 @@ from pipeline.stages.containers import StageBroken, untracked
 from pipeline.stages.deps import LOCAL_LINE
 from pipeline.stages.git import described_version, to_web_address
 from pipeline.stages.quality import Check, checks_of
-from pipeline.stages.unit import coverage_env, failure, line_rate
+from pipeline.stages.told import failure
+from pipeline.stages.unit import coverage_env
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,7 +182,7 @@ def test_a_failed_test_is_told_with_its_name_line_and_message() -> None:
     assert isinstance(error, CheckFailed)
     assert error.failure.message == "1 of 9 tests failed; first: tests/test_x.py::TestB::test_a: no"
     assert error.failure.exit_code == 1
-    assert error.failure.tail == ("E  no", "FAILED tests/test_x.py::TestB::test_a")
+    assert error.failure.tail == ("E  no", "FAILED tests/test_x.py::TestB::test_a (tests/test_x.py:7)")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_a_file_that_could_not_be_imported_is_told_by_its_path() -> None:
 
     error = failure(["pytest"], 2, results(bad), [])
 
-    assert str(error) == "1 of 9 tests failed; first: tests/test_x.py: collection failure"
+    assert str(error) == "1 of 9 tests failed; first: tests/test_x.py: no"
 
 
 def test_a_program_that_tests_call_and_the_image_has_not_is_named_with_what_helps() -> None:
@@ -225,8 +226,3 @@ def test_no_collected_tests_are_a_failure_and_never_a_success() -> None:
 
 def test_a_runner_that_leaves_no_report_is_an_error_not_a_failed_test() -> None:
     assert isinstance(failure(["pytest"], 4, None, ["usage"]), StageBroken)
-
-
-def test_the_line_rate_is_read_from_cobertura() -> None:
-    assert line_rate(b'<coverage line-rate="0.75"/>') == 0.75
-    assert line_rate(b"<coverage/>") is None
