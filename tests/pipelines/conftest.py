@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +21,16 @@ from tests.pipelines.robust import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The engine's store that the tests share, so that base images are made once.
+
+    `PIPELINE_TEST_STORE` names one that has them already.
+    """
+    kept = os.environ.get("PIPELINE_TEST_STORE")
+    return Path(kept) if kept else tmp_path_factory.mktemp("store")
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +11,8 @@ import pytest
 from tests.pipelines.projects import SHOP, new_repository
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.pipelines.projects import Ran, Repository
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -52,16 +52,6 @@ FROM python:3.13-slim
 RUN --mount=target=/context cd /context && echo found: $(find * .[a-z]* -type f | LC_ALL=C sort)
 """,
 }
-
-
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The engine's store that the tests share, so that base images are made once.
-
-    `PIPELINE_TEST_STORE` names one that has them already.
-    """
-    kept = os.environ.get("PIPELINE_TEST_STORE")
-    return Path(kept) if kept else tmp_path_factory.mktemp("store")
 
 
 @pytest.fixture(scope="session")
