@@ -1,0 +1,1 @@
+"""Secrets in files, commits, image layers and logs: an engine of our own, and gitleaks beside it."""
