@@ -262,7 +262,9 @@ class Images:
         hint = error.hint or "check the network"
         if not self._may_stand_in:
             if recipe is not None:
-                hint += "; or build a stand-in from Debian packages: --image-fallback recipe"
+                hint += (
+                    f"; or build a stand-in from {recipe.distribution.name} packages: --image-fallback recipe"
+                )
             raise NoImage(str(reference), str(error), hint=hint) from error
         if recipe is None:
             raise NoImage(str(reference), f"{error}; and no stand-in: {why}", hint=hint) from error
@@ -287,7 +289,7 @@ class Images:
             platform=f"linux/{_host_architecture()}",
             rootfs=rootfs,
             source="recipe",
-            note=f"stand-in `{recipe.name}` from Debian {recipe.suite}: {recipe.note}",
+            note=f"stand-in `{recipe.name}` from {recipe.distribution.name} {recipe.suite}: {recipe.note}",
         )
 
     async def import_image(self, container: Container, file: File, tag: str = "") -> Container:

@@ -168,7 +168,7 @@ async def test_stand_ins_are_named_in_the_advice_where_there_is_one(tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "platform", "why"),
     [
-        ("somebody/something", PLATFORM, "recipes exist for the official debian, python and node images"),
+        ("somebody/something", PLATFORM, "recipes exist for the official debian, ubuntu, python"),
         ("python@sha256:" + "0" * 64, PLATFORM, "it is pinned by digest"),
         ("python:3.13-slim", "linux/s390x", "recipes are made for this machine, not for linux/s390x"),
     ],

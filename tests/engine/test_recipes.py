@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -17,6 +18,7 @@ from pipeline.digest import digest_file
 from pipeline.engine.recipes.archive import MirrorSettings, NoKeyring, find_archive
 from pipeline.engine.recipes.build import BuiltRecipe, RecipeFailed, SuiteNotVerified, build, mmdebstrap_argv
 from pipeline.engine.recipes.debs import DamagedPackage, KeptPackages
+from pipeline.engine.recipes.keys import find_keyring
 from pipeline.engine.recipes.recipe import (
     BadPythonRequirement,
     Recipe,
@@ -24,6 +26,7 @@ from pipeline.engine.recipes.recipe import (
     python_image_for,
     why_no_recipe,
 )
+from pipeline.engine.recipes.releases import UBUNTU
 from pipeline.engine.recipes.tidy import Package, cached_name, parse_packages, tidy
 from tests.engine.sources_helpers import open_store
 
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from pipeline.engine.store import Store
 
 
+FAMILIES = "recipes exist for the official debian, ubuntu, python, node, postgres and redis images alone"
+UBUNTU_TODAY = "Ubuntu {} from its packages of today, not the registry's image"
 TODAY = "Debian {} from its packages of today, not the registry's image"
 
 
@@ -48,13 +53,24 @@ TODAY = "Debian {} from its packages of today, not the registry's image"
         ("python:3.9", "python 3.9", "bullseye", "python 3.9.2 from Debian bullseye"),
         ("python:3-slim", "python 3.13", "trixie", "python 3.13.5 from Debian trixie"),
         ("python:slim-bookworm", "python 3.13", "trixie", "python 3.13.5 from Debian trixie"),
-        ("python:3.12", "python 3.13", "trixie", "python 3.13.5, not the 3.12 asked for, from Debian trixie"),
+        ("debian:testing", "debian forky", "forky", TODAY.format("forky")),
+        ("ubuntu", "ubuntu resolute", "resolute", UBUNTU_TODAY.format("resolute")),
+        ("docker.io/library/ubuntu:24.04", "ubuntu noble", "noble", UBUNTU_TODAY.format("noble")),
+        ("ubuntu:jammy", "ubuntu jammy", "jammy", UBUNTU_TODAY.format("jammy")),
+        ("python:3.12", "python 3.12", "noble", "python 3.12.3 from Ubuntu noble"),
+        ("python:3.14-slim", "python 3.14", "forky", "python 3.14.8 from Debian forky"),
         (
-            "python:3.10.4-slim-bookworm", "python 3.11", "bookworm",
-            "python 3.11.2, not the 3.10.4 asked for, from Debian bookworm",
+            "python:3.10.4-slim-bookworm", "python 3.10", "jammy",
+            "python 3.10.12, not the 3.10.4 asked for, from Ubuntu jammy",
+        ),
+        (
+            "python:3.8-slim", "python 3.9", "bullseye",
+            "python 3.9.2, not the 3.8 asked for, from Debian bullseye",
         ),
         ("node:18-slim", "node 18", "bookworm", "node 18.20.4 from Debian bookworm"),
         ("node:16", "node 18", "bookworm", "node 18.20.4, not the 16 asked for, from Debian bookworm"),
+        ("node:22", "node 22", "resolute", "node 22.22.1 from Ubuntu resolute"),
+        ("node:23", "node 24", "forky", "node 24.21.0, not the 23 asked for, from Debian forky"),
         ("node:lts-slim", "node 20", "trixie", "node 20.19.2 from Debian trixie"),
     ],
 )  # fmt: skip
@@ -71,13 +87,14 @@ def test_an_official_image_has_a_stand_in_that_says_what_it_is(
 @pytest.mark.parametrize(
     ("reference", "reason"),
     [
-        ("ubuntu:24.04", "recipes exist for the official debian, python and node images alone"),
-        ("ghcr.io/acme/python:3.11", "recipes exist for the official debian, python and node images alone"),
-        ("python:3.11-alpine", "recipes are Debian, not alpine"),
-        ("python:3.14-slim", "no Debian release can stand in for python 3.14 (the newest carries 3.13.5)"),
-        ("python:2.7", "no Debian release can stand in for python 2.7 (the newest carries 3.13.5)"),
-        ("node:22", "no Debian release can stand in for node 22 (the newest carries 20.19.2)"),
-        ("debian:sid", "no recipe knows the Debian release `sid`"),
+        ("alpine:3.20", FAMILIES),
+        ("ghcr.io/acme/python:3.11", FAMILIES),
+        ("python:3.11-alpine", "recipes are Debian and Ubuntu, not alpine"),
+        ("python:3.15-slim", "recipes know python 3.9, 3.10, 3.11, 3.12, 3.13 and 3.14, not 3.15"),
+        ("python:2.7", "recipes know python 3.9, 3.10, 3.11, 3.12, 3.13 and 3.14, not 2.7"),
+        ("node:26", "recipes know node 12, 18, 20, 22 and 24, not 26"),
+        ("debian:sid", "recipes know the Debian releases trixie, bookworm, bullseye and forky, not `sid`"),
+        ("ubuntu:20.04", "recipes know the Ubuntu releases resolute, noble and jammy, not `20.04`"),
         ("python:rc-slim", "no recipe knows the version `rc`"),
         ("debian@sha256:" + "0" * 64, "it is pinned by digest, which only the registry's own image has"),
     ],
@@ -154,6 +171,47 @@ def test_the_machines_apt_sources_name_the_mirrors(tmp_path: Path) -> None:
         f"deb [signed-by={keyring}] https://mirror.example/debian trixie-updates main\n"
         f"deb [signed-by={keyring}] https://mirror.example/security trixie-security main\n"
     )
+
+
+def test_each_distribution_has_its_own_mirrors_and_components(tmp_path: Path) -> None:
+    """What is set for Debian says nothing of Ubuntu."""
+    keyring = tmp_path / "keys.gpg"
+    keyring.touch()
+    folder = tmp_path / "etc/apt/sources.list.d"
+    folder.mkdir(parents=True)
+    (folder / "ubuntu.sources").write_text(
+        "Types: deb\nURIs: http://u.example/ubuntu\nSuites: noble noble-updates noble-security\n"
+        f"Components: main\nSigned-By: {keyring}\n"
+    )
+
+    debian = MirrorSettings(main="http://d.example/debian", keyring=os.fspath(tmp_path / "none"))
+
+    archive = find_archive(debian, root=tmp_path, distribution=UBUNTU)
+
+    assert archive.sources("jammy") == (
+        f"deb [signed-by={keyring}] http://u.example/ubuntu jammy main universe\n"
+        f"deb [signed-by={keyring}] http://u.example/ubuntu jammy-updates main universe\n"
+        f"deb [signed-by={keyring}] http://u.example/ubuntu jammy-security main universe\n"
+    )
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_keys_of_another_distribution_come_from_a_package_that_debian_signed(tmp_path: Path) -> None:
+    """They are kept, and not asked for again; with no key of Debian's there are none."""
+    debian = find_archive(MirrorSettings())
+    unsigned = replace(debian, keyring=tmp_path / "none.gpg")
+    unsigned.keyring.touch()
+    wanted = replace(UBUNTU, keyring="/usr/share/keyrings/ubuntu-archive-keyring.gpg")
+
+    refused = find_keyring(wanted, unsigned, tmp_path / "refused")
+    found = find_keyring(wanted, debian, tmp_path / "kept")
+    again = find_keyring(wanted, unsigned, tmp_path / "kept")
+
+    assert refused is None
+    assert found == again == tmp_path / "kept/ubuntu-archive-keyring.gpg"
+    assert found.stat().st_size > 1000
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [found.name]
 
 
 def test_settings_win_over_the_machine_and_a_missing_keyring_is_an_error(tmp_path: Path) -> None:
@@ -329,15 +387,26 @@ class TestBuild:
 
     @pytest.mark.slow
     @pytest.mark.timeout(600)
+    @pytest.mark.parametrize(
+        ("version", "system"),
+        [("3.11", "Debian GNU/Linux 12"), ("3.12", "Ubuntu 24.04"), ("3.14", "Debian GNU/Linux forky")],
+    )
     async def test_python_is_where_the_official_image_has_it(
-        self, store: Store, tmp_path: Path, recipe_cache: Path
+        self, store: Store, tmp_path: Path, recipe_cache: Path, version: str, system: str
     ) -> None:
-        built = await build(recipe_for("python:3.11-slim"), store, recipe_cache)
+        """Whether it is of Debian, of what Debian tests, or of Ubuntu; apt inside knows its own archive."""
+        built = await build(recipe_for(f"python:{version}-slim"), store, recipe_cache)
 
         root = unpacked(built, tmp_path / "root")
-        assert inside(root, "python3", "--version").startswith("Python 3.11.")
-        assert inside(root, "/usr/local/bin/python", "--version") == inside(root, "python3.11", "--version")
-        assert inside(root, "pip", "--version").endswith("(python 3.11)\n")
+        assert f'PRETTY_NAME="{system}' in (root / "etc/os-release").read_text()
+        (sources,) = (root / "etc/apt/sources.list.d").iterdir()
+        (keyring,) = set(re.findall(r"^Signed-By: /(.*)$", sources.read_text(), re.MULTILINE))
+        assert (root / keyring).is_file()
+        assert inside(root, "python3", "--version").startswith(f"Python {version}.")
+        assert inside(root, "/usr/local/bin/python", "--version") == inside(
+            root, f"python{version}", "--version"
+        )
+        assert inside(root, "pip", "--version").endswith(f"(python {version})\n")
         assert inside(root, "python", "-m", "venv", "--without-pip", "/v") == ""
         assert not list(root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"))
         assert list(root.glob("usr/include/python3*/Python.h"))

@@ -1,4 +1,4 @@
-"""Where Debian packages come from on this machine, and which keys vouch for them.
+"""Where a distribution's packages come from on this machine, and which keys vouch for them.
 
 The machine's own apt sources name the mirrors; the settings win over them. Nothing is fetched here.
 """
@@ -8,22 +8,17 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine.recipes.recipe import RELEASES
+from pipeline.engine.recipes.keys import find_keyring
+from pipeline.engine.recipes.releases import ALIASES, DEBIAN, Distribution, releases_of
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MAIN: Final = "http://deb.debian.org/debian"
-_SECURITY: Final = "http://deb.debian.org/debian-security"
-_KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_SUITES: Final = tuple(
-    name for release in RELEASES for name in (release.suite, "stable", "oldstable", "oldoldstable")
-)
 # What an administrator decided about reaching mirrors; never options that switch signatures off.
 _CARRIED: Final = re.compile(
     r"Acquire::(?:https?(?:::[^:\s]+)?::Proxy|https::CaInfo|Check-Valid-Until|Check-Date|Max-FutureTime)\s",
@@ -33,7 +28,7 @@ _CARRIED: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MirrorSettings:
-    """Where packages come from. An empty text means: as the machine's apt has it, else Debian's own."""
+    """Where Debian packages come from. An empty text: as the machine's apt has it, else Debian's own."""
 
     main: str = ""  # address of the archive, such as http://deb.debian.org/debian
     security: str = ""
@@ -47,53 +42,75 @@ class Archive:
     main: str
     security: str
     keyring: Path
+    components: str = DEBIAN.components
     apt_options: tuple[str, ...] = ()  # lines of apt configuration
 
     def sources(self, suite: str) -> str:
         """Return the lines for apt's sources."""
         signed = f"[signed-by={self.keyring}]"
-        lines = [f"deb {signed} {self.main} {suite} main", f"deb {signed} {self.main} {suite}-updates main"]
+        pockets = [(self.main, suite), (self.main, f"{suite}-updates")]
         if self.security:
-            lines.append(f"deb {signed} {self.security} {suite}-security main")
-        return "\n".join(lines) + "\n"
+            pockets.append((self.security, f"{suite}-security"))
+        return "".join(f"deb {signed} {address} {name} {self.components}\n" for address, name in pockets)
 
 
 class NoKeyring(EngineError):
-    """The keys that Debian signs its archive with are not on this machine."""
+    """The keys that a distribution signs its archive with are not on this machine."""
 
-    def __init__(self, keyring: Path) -> None:
-        super().__init__(f"cannot verify Debian packages: the keyring `{keyring}` does not exist")
-        self.hint = "apt-get install debian-archive-keyring"
+    def __init__(self, keyring: Path, distribution: Distribution = DEBIAN) -> None:
+        super().__init__(
+            f"cannot verify {distribution.name} packages: the keyring `{keyring}` does not exist"
+        )
+        self.hint = f"apt-get install {distribution.keyring_package}"
 
 
-def find_archive(settings: MirrorSettings, *, root: Path = Path("/")) -> Archive:
+def find_archive(
+    settings: MirrorSettings,
+    *,
+    root: Path = Path("/"),
+    distribution: Distribution = DEBIAN,
+    kept: Path | None = None,
+) -> Archive:
     """Read the machine's apt sources and options below `root`, and let `settings` win over them.
+
+    Args:
+        settings: What is Debian's alone.
+        kept: Where to keep keys of another distribution that Debian's archive has; None: get none there.
 
     Raises:
         NoKeyring: The keyring does not exist.
     """
-    main, security, keyring = _from_machine(root)
+    if distribution != DEBIAN:
+        settings = replace(settings, main="", security="", keyring="")
+    main, security, keyring = _from_machine(root, distribution)
     archive = Archive(
-        main=settings.main or main or _MAIN,
-        # A machine with a Debian mirror and no security mirror has none to offer.
-        security=settings.security or security or ("" if main or settings.main else _SECURITY),
-        keyring=Path(settings.keyring or keyring or _KEYRING),
+        main=settings.main or main or distribution.main,
+        # A machine with a mirror and no security mirror has none to offer.
+        security=settings.security or security or ("" if main or settings.main else distribution.security),
+        keyring=Path(settings.keyring or keyring or distribution.keyring),
+        components=distribution.components,
         apt_options=_apt_options(),
     )
-    if not archive.keyring.is_file():
-        raise NoKeyring(archive.keyring)
-    return archive
+    if archive.keyring.is_file():
+        return archive
+    if distribution != DEBIAN and kept is not None:
+        found = find_keyring(distribution, find_archive(settings, root=root), kept)
+        if found is not None:
+            return replace(archive, keyring=found)
+    raise NoKeyring(archive.keyring, distribution)
 
 
-def _from_machine(root: Path) -> tuple[str, str, str]:
+def _from_machine(root: Path, distribution: Distribution) -> tuple[str, str, str]:
     """Return the main address, the security address and the keyring; "" for each that apt does not name."""
     main = security = keyring = ""
+    suites = {release.suite for release in releases_of(distribution)}
+    suites |= {alias for alias, suite in ALIASES.items() if suite in suites}
     for address, suite, signed_by in _apt_sources(root / "etc/apt"):
         if not address.startswith(("http://", "https://")):
             continue
-        if suite in _SUITES and not main:
+        if suite in suites and not main:
             main, keyring = address, signed_by
-        elif suite.removesuffix("-security") in _SUITES and suite.endswith("-security") and not security:
+        elif suite.removesuffix("-security") in suites and suite.endswith("-security") and not security:
             security = address
     return main, security, keyring
 

@@ -27,6 +27,7 @@ from pipeline.engine.locks import try_lock
 from pipeline.engine.recipes.archive import Archive, MirrorSettings, find_archive
 from pipeline.engine.recipes.debs import DamagedPackage, KeptPackages
 from pipeline.engine.recipes.hooks import customize_hooks
+from pipeline.engine.recipes.releases import DEBIAN
 from pipeline.engine.recipes.tidy import AVAILABLE, Package, Tidied, tidy
 from pipeline.errors import EngineError
 
@@ -48,6 +49,8 @@ _SLIM_EXCLUDES: Final = (
 )  # fmt: skip
 # Merges /bin and /lib into /usr from the start where the suite does: doing it later would need perl.
 _MERGED_USR: Final = Path("/usr/share/mmdebstrap/hooks/maybe-merged-usr")
+# The same by hand where the package that the hook looks for is not in the archive.
+_MERGE_USR: Final = 'for d in bin sbin lib lib64; do mkdir -p "$1/usr/$d"; ln -s "usr/$d" "$1/$d"; done'
 _UNREACHABLE: Final = (
     *("Could not resolve", "Temporary failure resolving", "Could not connect", "Unable to connect"),
     *("Connection refused", "Network is unreachable", "Connection timed out", "Connection failed"),
@@ -86,8 +89,9 @@ class SuiteNotVerified(RecipeFailed):
     """The keys of this machine do not vouch for the suite."""
 
     def __init__(self, recipe: Recipe, archive: Archive, *, log: str) -> None:
-        reason = f"no key in `{archive.keyring}` vouches for Debian {recipe.suite}"
-        super().__init__(recipe, reason, hint="apt-get install debian-archive-keyring", log=log)
+        of = recipe.distribution
+        reason = f"no key in `{archive.keyring}` vouches for {of.name} {recipe.suite}"
+        super().__init__(recipe, reason, hint=f"apt-get install {of.keyring_package}", log=log)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +121,7 @@ async def build(
     Raises:
         RecipeFailed: mmdebstrap is missing or failed, or a package is damaged.
         SuiteNotVerified: No key of this machine vouches for the suite.
-        NoKeyring: The machine has no Debian keys at all.
+        NoKeyring: The machine has no keys of the distribution at all.
     """
     kept = KeptPackages(cache_dir / "packages" / recipe.suite)
     for folder in (cache_dir / "built", cache_dir / "tmp", kept.folder):
@@ -129,7 +133,13 @@ async def build(
         if not refresh and (known := _load(recipe, record, store)) is not None:
             return known
         await anyio.to_thread.run_sync(_sweep, cache_dir / "tmp")
-        archive = await anyio.to_thread.run_sync(find_archive, mirror_settings or MirrorSettings())
+        archive = await anyio.to_thread.run_sync(
+            lambda: find_archive(
+                mirror_settings or MirrorSettings(),
+                distribution=recipe.distribution,
+                kept=cache_dir / "keys",
+            )
+        )
         tidied = await _make(recipe, archive, store, kept, cache_dir / "tmp")
         _save(record, tidied)
         return _built(recipe, tidied, store)
@@ -176,13 +186,20 @@ def mmdebstrap_argv(recipe: Recipe, work: Path, debs: Path) -> list[str]:
     return [
         *("mmdebstrap", "--variant=minbase", "--format=tar", "--skip=download/empty,essential/unlink"),
         *((f"--include={','.join(recipe.packages)}",) if recipe.packages else ()),
-        *((f"--hook-dir={_MERGED_USR}",) if _MERGED_USR.is_dir() else ()),
+        *_merging(recipe),
         *(f"--aptopt={work / 'apt.conf'}", *excludes, "--dpkgopt=path-include=/usr/share/doc/*/copyright"),
         '--setup-hook=mkdir -p "$1/var/cache/apt/archives"',
         f"--setup-hook=sync-in {kept} /var/cache/apt/archives",
         *hooks,
         *(recipe.suite, os.fspath(work / "root.tar"), os.fspath(work / "sources.list")),
     ]
+
+
+def _merging(recipe: Recipe) -> list[str]:
+    """Return the options that merge /bin and /lib into /usr."""
+    if recipe.distribution != DEBIAN:
+        return [f"--setup-hook={_MERGE_USR}"]
+    return [f"--hook-dir={_MERGED_USR}"] if _MERGED_USR.is_dir() else []
 
 
 async def _run(recipe: Recipe, archive: Archive, argv: Sequence[str], work: Path) -> str:

@@ -13,19 +13,19 @@ from pipeline.engine.recipes.servers import SERVERS, server_hooks
 if TYPE_CHECKING:
     from pipeline.engine.recipes.recipe import Recipe
 
-# The machine's mirrors and proxies are its own affair: inside, apt uses Debian's addresses.
+# The machine's mirrors and proxies are its own affair: inside, apt uses the distribution's addresses.
 _SOURCES: Final = """\
 Types: deb
-URIs: http://deb.debian.org/debian
+URIs: {of.main}
 Suites: {suite} {suite}-updates
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+Components: {of.components}
+Signed-By: {of.keyring}
 
 Types: deb
-URIs: http://deb.debian.org/debian-security
+URIs: {of.security}
 Suites: {suite}-security
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+Components: {of.components}
+Signed-By: {of.keyring}
 """
 _APT_CONF: Final = """\
 Acquire::Languages "none";
@@ -59,9 +59,12 @@ exec "$@"
 
 def customize_hooks(recipe: Recipe) -> list[str]:
     """Return the hooks of a recipe, in order."""
+    of = recipe.distribution
     hooks = [
         'rm -f "$1/etc/apt/sources.list" "$1"/etc/apt/sources.list.d/*',
-        _write("etc/apt/sources.list.d/debian.sources", _SOURCES.format(suite=recipe.suite)),
+        _write(
+            f"etc/apt/sources.list.d/{of.name.lower()}.sources", _SOURCES.format(suite=recipe.suite, of=of)
+        ),
         _write("etc/apt/apt.conf.d/90image", _APT_CONF),
         # The machine's name and name servers must not show, nor its apt options.
         'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/etc/apt/apt.conf.d/99mmdebstrap"',
@@ -70,6 +73,8 @@ def customize_hooks(recipe: Recipe) -> list[str]:
         hooks += _python_hooks()
     if recipe.family == "node":
         hooks += _node_hooks()
+    if recipe.family == "ubuntu" and recipe.suite != "jammy":
+        hooks += _ubuntu_hooks()
     if recipe.family in SERVERS:
         hooks += server_hooks(recipe.family)
     return hooks
@@ -92,6 +97,14 @@ def _node_hooks() -> list[str]:
         'chmod 0755 "$1/usr/local/bin/docker-entrypoint.sh"',
         'chroot "$1" groupadd --gid 1000 node',
         'chroot "$1" useradd --uid 1000 --gid node --shell /bin/bash --create-home node',
+    ]
+
+
+def _ubuntu_hooks() -> list[str]:
+    """Since 2024 the official image has a user of that name."""
+    return [
+        'chroot "$1" groupadd --gid 1000 ubuntu',
+        'chroot "$1" useradd --uid 1000 --gid ubuntu --shell /bin/bash --create-home ubuntu',
     ]
 
 

@@ -1,4 +1,4 @@
-"""Which image names have a recipe: a stand-in for an official image, made of signed Debian packages.
+"""Which image names have a recipe: a stand-in for an official image, made of signed packages.
 
 Pure. Building one is in `build`; where packages come from and who vouches for them is in `archive`.
 """
@@ -7,12 +7,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from pipeline.digest import Digest, digest_json
+from pipeline.engine.recipes.releases import (
+    ALIASES,
+    DEBIAN,
+    RELEASES,
+    UBUNTU,
+    Distribution,
+    Release,
+    releases_of,
+)
 from pipeline.errors import UsageError
 
-Family = Literal["debian", "python", "node", "postgres", "redis"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Family = Literal["debian", "ubuntu", "python", "node", "postgres", "redis"]
 
 RECIPES_VERSION: Final = 2
 """Part of every recipe's digest: raised when the way recipes are built changes."""
@@ -22,31 +34,11 @@ _HUBS: Final = (
     *("docker.io/library/", "docker.io/", "index.docker.io/library/", "index.docker.io/", "library/"),
     "public.ecr.aws/docker/library/",
 )
-_WORDS: Final = frozenset({"slim", "latest", "lts", "current", "stable", "oldstable", "oldoldstable"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """A Debian release: its suite and the versions of what it carries."""
-
-    suite: str
-    number: int
-    python: str
-    node: str
-
-
-RELEASES: Final = (
-    Release(suite="trixie", number=13, python="3.13.5", node="20.19.2"),
-    Release(suite="bookworm", number=12, python="3.11.2", node="18.20.4"),
-    Release(suite="bullseye", number=11, python="3.9.2", node="12.22.12"),
+_WORDS: Final = frozenset({"slim", "latest", "lts", "current", "rolling"})
+_SUITES: Final = frozenset(
+    {*(release.suite for release in RELEASES), *(alias for alias in ALIASES if alias.isalpha())}
 )
-"""Newest first; the newest is `stable`."""
-
-_ALIASES: Final = {
-    "stable": "trixie", "oldstable": "bookworm", "oldoldstable": "bullseye",
-    **{str(release.number): release.suite for release in RELEASES},
-}  # fmt: skip
-_OTHER_PYTHONS: Final = ("3.14", "3.12", "3.10", "3.8", "3.7")
+_OTHER_PYTHONS: Final = ("3.8", "3.7")
 
 _SLIM_PYTHON: Final = (
     "ca-certificates", "libpython3-dev", "netbase", "python-is-python3", "python3", "python3-dev",
@@ -68,8 +60,9 @@ class Recipe:
     name: str  # the family and its version, such as "python 3.11"
     family: Family
     suite: str
-    packages: tuple[str, ...]  # beside Debian's minimal base; sorted
+    packages: tuple[str, ...]  # beside the minimal base; sorted
     is_slim: bool
+    distribution: Distribution = DEBIAN
     env: tuple[tuple[str, str], ...] = (("PATH", _PATH),)
     cmd: tuple[str, ...] = ("bash",)
     entrypoint: tuple[str, ...] = ()
@@ -126,7 +119,8 @@ def python_image_for(requires_python: str) -> str:
     for release in RELEASES:
         if wanted.contains(release.python):
             return f"python:{_minor(release.python)}-slim"
-    for minor in (*(_minor(release.python) for release in RELEASES), *_OTHER_PYTHONS):
+    others = (_minor(release.python) for release in RELEASES)
+    for minor in (*others, *_OTHER_PYTHONS):
         if any(wanted.contains(f"{minor}.{patch}") for patch in range(40)):
             return f"python:{minor}-slim"
     raise BadPythonRequirement(requires_python, "no Python from 3.7 to 3.14 satisfies it")
@@ -142,13 +136,13 @@ def _decide(reference: str) -> Recipe | str:
 
     if name in SERVERS:
         return server_recipe(name, words)
-    if "/" in name or name not in ("debian", "python", "node"):
-        return "recipes exist for the official debian, python and node images alone"
+    if "/" in name or name not in get_args(Family):
+        return f"recipes exist for the official {_listed(get_args(Family))} images alone"
     if other := [word for word in words if word.startswith(("alpine", "windows"))]:
-        return f"recipes are Debian, not {other[0]}"
+        return f"recipes are Debian and Ubuntu, not {other[0]}"
     is_slim = "slim" in words
-    if name == "debian":
-        return _debian(words, is_slim=is_slim)
+    if name in ("debian", "ubuntu"):
+        return _system(DEBIAN if name == "debian" else UBUNTU, words, is_slim=is_slim or name == "ubuntu")
     return _runtime("python" if name == "python" else "node", words, is_slim=is_slim)
 
 
@@ -159,38 +153,46 @@ def _short(reference: str) -> str:
     return reference
 
 
-def _debian(words: list[str], *, is_slim: bool) -> Recipe | str:
-    wanted = words[0].partition(".")[0]
-    suite = "trixie" if wanted in ("latest", "slim") else _ALIASES.get(wanted, wanted)
-    if suite not in {release.suite for release in RELEASES}:
-        return f"no recipe knows the Debian release `{words[0]}`"
+def _system(distribution: Distribution, words: list[str], *, is_slim: bool) -> Recipe | str:
+    """Return the stand-in for a distribution's own image."""
+    known = releases_of(distribution)
+    wanted = words[0].partition(".")[0] if distribution == DEBIAN else words[0]
+    suite = known[0].suite if wanted in _WORDS else ALIASES.get(wanted, wanted)
+    if suite not in {release.suite for release in known}:
+        names = _listed([release.suite for release in known])
+        return f"recipes know the {distribution.name} releases {names}, not `{words[0]}`"
     return Recipe(
-        name=f"debian {suite}",
-        family="debian",
+        name=f"{distribution.name.lower()} {suite}",
+        family="debian" if distribution == DEBIAN else "ubuntu",
         suite=suite,
         packages=(),
         is_slim=is_slim,
-        note=f"Debian {suite} from its packages of today, not the registry's image",
+        distribution=distribution,
+        note=f"{distribution.name} {suite} from its packages of today, not the registry's image",
     )
 
 
 def _runtime(family: Family, words: list[str], *, is_slim: bool) -> Recipe | str:
     wanted = words[0]
-    if wanted in _WORDS or wanted in {release.suite for release in RELEASES}:
+    if wanted in _WORDS | _SUITES:
         wanted = ""
     elif re.fullmatch(r"\d+(\.\d+){0,2}", wanted) is None:
         return f"no recipe knows the version `{wanted}`"
     release = _nearest(family, wanted)
     if release is None:
-        newest = RELEASES[0].python if family == "python" else RELEASES[0].node
-        return f"no Debian release can stand in for {family} {wanted} (the newest carries {newest})"
-    version = release.python if family == "python" else release.node
+        return f"recipes know {family} {_carried(family)}, not {wanted}"
+    version = _version(release, family)
     different = "" if _is_version(version, wanted) else f", not the {wanted} asked for,"
-    note = f"{family} {version}{different} from Debian {release.suite}"
+    note = f"{family} {version}{different} from {release.distribution.name} {release.suite}"
     base = _python(version) if family == "python" else _node(version)
     packages = base.packages if is_slim else (*base.packages, *_FULL)
     return replace(
-        base, suite=release.suite, packages=tuple(sorted(set(packages))), is_slim=is_slim, note=note
+        base,
+        suite=release.suite,
+        distribution=release.distribution,
+        packages=tuple(sorted(set(packages))),
+        is_slim=is_slim,
+        note=note,
     )
 
 
@@ -221,19 +223,38 @@ def _node(version: str) -> Recipe:
 
 
 def _nearest(family: Family, wanted: str) -> Release | None:
-    """Pick the release with the version asked for, else the next newer one of the same kind.
+    """Pick the release with the version asked for, else the one with the next newer of the same kind.
 
-    Any will do where less is asked for than tells versions apart (`python:3`, `node`): then the newest.
+    Where less is asked for than tells versions apart (`python:3`, `node`), the preferred release will do.
     """
-    depth = 2 if family == "python" else 1
+    depth = _depth(family)
     asked = _numbers(wanted)[:depth]
-    newest_first = len(asked) < depth
-    for release in RELEASES if newest_first else reversed(RELEASES):
-        version = _numbers(release.python if family == "python" else release.node)
-        is_same_kind = family == "node" or version[:1] == asked[:1] or not asked
-        if is_same_kind and version[: len(asked)] >= asked:
-            return release
-    return None
+    fitting = [each for each in RELEASES if _numbers(_version(each, family))[:depth] >= asked]
+    if family == "python" and asked:
+        fitting = [release for release in fitting if _numbers(release.python)[:1] == asked[:1]]
+    if len(asked) < depth:
+        return fitting[0] if fitting else None
+    # Of equals the first.
+    return min(fitting, key=lambda each: _numbers(_version(each, family))[:depth], default=None)
+
+
+def _version(release: Release, family: Family) -> str:
+    return release.python if family == "python" else release.node
+
+
+def _depth(family: Family) -> int:
+    """Return how many numbers tell versions apart."""
+    return 2 if family == "python" else 1
+
+
+def _carried(family: Family) -> str:
+    """Return the versions that there are stand-ins for, such as "3.9, 3.10 and 3.11"."""
+    found = {_numbers(_version(each, family))[: _depth(family)] for each in RELEASES}
+    return _listed([".".join(map(str, version)) for version in sorted(found)])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _is_version(version: str, wanted: str) -> bool:
