@@ -29,6 +29,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "logs": "Show what a stage said in a run.",
     "runs": "List past runs, the newest first.",
     "report": "Write the report of a run again from what it recorded.",
+    "findings": "Look at what the scanners of a run found, and waive what the team lives with.",
+    "baseline": "Keep the file of findings that were there before.",
     "cache": "Show or prune the cache of stage results; carry the engine's to other machines.",
     "engine": "Look after the embedded engine.",
     "doctor": "Check this machine and say how to mend what is found.",

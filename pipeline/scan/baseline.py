@@ -55,7 +55,9 @@ class Baseline:
         that is gone: two files with the same problem are two problems.
         """
         found = list(findings)
-        left = Counter({one.id: one.count for one in self.known})
+        left: Counter[str] = Counter()
+        for entry in self.known:
+            left[entry.id] += entry.count
         marks = []
         for one in found:
             marks.append(left[one.id] > 0)

@@ -36,8 +36,8 @@ SCORES: Final[Mapping[str, float]] = {  # what GitHub sorts security findings by
 NO_FILE: Final = "pyproject.toml"  # where GitHub shows what stands in no file of the project
 
 
-def sarif(verdict: Verdict, scans: Sequence[Scan], *, version: str) -> str:
-    """The findings as a SARIF log.
+def sarif(verdict: Verdict, scans: Sequence[Scan], *, stage: str, version: str) -> str:
+    """The findings of a stage as a SARIF log.
 
     A finding several tools saw is told once, by the first of them. Waived and known findings carry a
     suppression or a baseline state, so that alerts stay closed instead of coming back.
@@ -47,12 +47,17 @@ def sarif(verdict: Verdict, scans: Sequence[Scan], *, version: str) -> str:
         witnesses = one.finding.witnesses
         by_tool.setdefault(witnesses[0].tool if witnesses else "pipeline", []).append(one)
     known = {scan.scanner: scan for scan in scans}
-    runs = [_run(tool, judged, known.get(tool), version) for tool, judged in by_tool.items()]
+    runs = [
+        _run(f"pipeline/{stage}/{tool}/", tool, judged, known.get(tool), version)
+        for tool, judged in by_tool.items()
+    ]
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": runs[:MOST_RUNS]}
     return json.dumps(log, ensure_ascii=False, indent=1) + "\n"
 
 
-def _run(tool: str, judged: Sequence[Judged], scan: Scan | None, version: str) -> dict[str, Any]:
+def _run(
+    category: str, tool: str, judged: Sequence[Judged], scan: Scan | None, version: str
+) -> dict[str, Any]:
     rules = {one.finding.rule.id: one.finding for one in judged}
     index = {rule: number for number, rule in enumerate(rules)}
     driver: dict[str, Any] = {"name": tool, "rules": [_rule(rule, one) for rule, one in rules.items()]}
@@ -60,7 +65,7 @@ def _run(tool: str, judged: Sequence[Judged], scan: Scan | None, version: str) -
         driver["semanticVersion"] = scan.version
     run: dict[str, Any] = {
         "tool": {"driver": driver},
-        "automationDetails": {"id": f"pipeline/{tool}/"},
+        "automationDetails": {"id": category},
         "columnKind": "unicodeCodePoints",
         "originalUriBaseIds": {"SRCROOT": {"description": {"text": "the project"}}},
         "invocations": [_invocation(scan)],

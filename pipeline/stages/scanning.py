@@ -73,7 +73,7 @@ def conclude(
     bare = tuple(replace(scan, findings=()) for scan in named)
     document = Document(stage=ctx.stage, kinds=tuple(sorted(kinds)), verdict=verdict, scans=bare)
     kept = ctx.keep("findings.json", dump_document(document))
-    log = ctx.keep("findings.sarif", sarif(verdict, named, version=pipeline.__version__))
+    log = ctx.keep("findings.sarif", sarif(verdict, named, stage=ctx.stage, version=pipeline.__version__))
     ctx.log("".join(f"{line}\n" for line in [*(scan_line(scan) for scan in named), *verdict_lines(verdict)]))
     _stop_if_bad(verdict, named)
     for one in verdict.unchecked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ class Store:
 """
 
 
-def ids(text: str, *lines: int, path: str = "app.py", **more: object) -> list[str]:
+def ids(text: str, *lines: int, path: str = "app.py", **more: Any) -> list[str]:
     """The fingerprints of findings on these lines of a file."""
     found = [finding(place=InFile(path=path, line=line), **more) for line in lines]
     return [one.id for one in identify(found, {path: text})]
@@ -81,7 +82,7 @@ def test_a_renamed_file_keeps_the_name_without_the_path() -> None:
         pytest.param({"kind": "quality"}, id="another-kind"),
     ],
 )
-def test_another_problem_has_another_name(changed: dict[str, str]) -> None:
+def test_another_problem_has_another_name(changed: dict[str, Any]) -> None:
     assert ids(CODE, 5, **changed) != ids(CODE, 5)
 
 

@@ -10,7 +10,7 @@ from pipeline.scan.merge import canonical, merge
 from tests.unit.scan.making import finding, package
 
 if TYPE_CHECKING:
-    from pipeline.scan.finding import Finding
+    from pipeline.scan.finding import Finding, Level
 
 
 def test_the_same_fingerprint_is_one_finding_with_all_witnesses() -> None:
@@ -89,7 +89,7 @@ def test_a_secret_in_two_places_is_told_twice() -> None:
 
 
 def test_the_worst_come_first() -> None:
-    levels = ("low", "critical", "unknown", "high")
+    levels: tuple[Level, ...] = ("low", "critical", "unknown", "high")
     found = [finding(id=str(index) * 32, level=level) for index, level in enumerate(levels)]
 
     assert [one.severity.level for one in merge(found)] == ["critical", "high", "low", "unknown"]

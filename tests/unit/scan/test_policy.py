@@ -25,7 +25,8 @@ ALL = frozenset({"sast", "vulnerability", "secret"})
 
 def verdict_on(*findings: Finding, policy: Policy | None = None, **facts: Any) -> Verdict:
     """The verdict about findings of one scan, today."""
-    context = Context(**({"today": TODAY, "kinds": ALL} | facts))
+    given: dict[str, Any] = {"today": TODAY, "kinds": ALL}
+    context = Context(**(given | facts))
     return judge([scan(*findings)], findings, policy or Policy(), context)
 
 
@@ -131,7 +132,7 @@ def test_what_is_critical_is_waived_for_thirty_days_at_most() -> None:
         pytest.param({"advisory": "S1", "package": "jinja2"}, False, id="no-package"),
     ],
 )
-def test_what_a_waiver_covers(entry: dict[str, str], covers: bool) -> None:
+def test_what_a_waiver_covers(entry: dict[str, Any], covers: bool) -> None:
     twin = finding(rule="B1", tool="bandit")
     one = finding(place=InFile(path="src/a/app.py", line=1), moved_id="a" * 32)
     one = replace(one, witnesses=(*one.witnesses, *twin.witnesses))
