@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.engine import ops, read
+from pipeline.engine.bycontent import exec_inputs
 from pipeline.engine.container import NoCommand
 from pipeline.engine.events import NoticeEvent
 from pipeline.engine.files import Directory, File
@@ -31,7 +32,7 @@ from pipeline.engine.runtime.runner import find_runner
 from pipeline.engine.runtime.services import Services
 from pipeline.engine.runtime.surroundings import Surroundings
 from pipeline.engine.settings import CA_PATH, CA_VARIABLES
-from pipeline.engine.solve import Solver, exec_inputs
+from pipeline.engine.solve import Solver
 from pipeline.engine.sources.host import HostDirectories
 from pipeline.engine.sources.secrets import Secrets
 from pipeline.engine.store import Store, StoreUnusable

@@ -10,15 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, assert_never
 
 from pipeline.digest import Digest, digest_text
 from pipeline.engine import edit, ops
+from pipeline.engine.bycontent import action_by_content, exec_by_content, exec_inputs, sources_of
 from pipeline.engine.direct import apply_to_draft
 from pipeline.engine.events import ExecEvent, current_span
-from pipeline.engine.rootpath import resolve
 from pipeline.engine.store import StoredResult
 from pipeline.engine.store.values import told_when_full
 from pipeline.engine.threads import in_thread, settled
@@ -127,12 +126,12 @@ class Solver:
         assert_never(node)
 
     async def _edit(self, node: ops.Edit) -> Snapshot:
-        sources = _sources_of(node.action)
+        sources = sources_of(node.action)
         snapshots = await self.trees([node.base, *sources])
         base = snapshots[node.base.digest]
         async with self._views(snapshots[s.digest] for s in sources) as paths:
             views = {source.digest: path for source, path in zip(sources, paths, strict=True)}
-            action = await _by_content(node.action, views, snapshots)
+            action = await action_by_content(node.action, views, snapshots)
             key = ops.Edit(base=ops.Pinned(content=base.identity), action=action).digest
             if found := self._alias(node.digest, key):
                 return found
@@ -258,7 +257,7 @@ class Solver:
 
     async def _run(self, node: ops.Exec) -> ExecResult:
         inputs = await self.trees(exec_inputs(node))
-        key = _exec_by_content(node, inputs).digest
+        key = exec_by_content(node, inputs).digest
         if key != node.digest and (found := self._find_exec(key)):
             self.store.index.save_results({node.digest}, _stored(found))
             self._tell_cached(node, found)
@@ -360,90 +359,6 @@ class Solver:
         self._forget(flight)
         if not task.cancelled():
             task.exception()  # read here, so that a failure nobody waits for any more is not logged
-
-
-def _sources_of(action: ops.Action) -> list[ops.Tree]:
-    if isinstance(action, (ops.Copy, ops.Unpack)):
-        return [action.source]
-    if isinstance(action, ops.ApplyChanges):
-        return [action.before, action.after]
-    if isinstance(action, ops.MergeChanges):
-        return [tree for side in action.sides for tree in (side.before, side.after)]
-    return []
-
-
-async def _by_content(
-    action: ops.Action, views: Mapping[Digest, Path], snapshots: Mapping[Digest, Snapshot]
-) -> ops.Action:
-    """Return the action with its sources named by content: what is copied, not what it lies in."""
-
-    def pinned(tree: ops.Tree) -> ops.Pinned:
-        return ops.Pinned(content=snapshots[tree.digest].identity)
-
-    if isinstance(action, ops.Copy):
-        if _has_set_times(action.source):
-            return replace(action, source=pinned(action.source))
-        copy, root = action, views[action.source.digest]
-        selected, name = await in_thread(lambda: _select(copy, root))
-        return replace(
-            action,
-            source=ops.Pinned(content=selected),
-            source_path="/",
-            filters=ops.Filters(),
-            name=name,
-        )
-    if isinstance(action, ops.Unpack):
-        return replace(action, source=pinned(action.source))
-    if isinstance(action, ops.ApplyChanges):
-        return replace(action, before=pinned(action.before), after=pinned(action.after))
-    if isinstance(action, ops.MergeChanges):
-        sides = tuple(
-            ops.ApplyChanges(before=pinned(side.before), after=pinned(side.after)) for side in action.sides
-        )
-        return replace(action, sides=sides)
-    return action
-
-
-def _select(copy: ops.Copy, root: Path) -> tuple[Digest, str]:
-    """Return the digest of what a copy takes, and the name that its file has where it enters a directory."""
-    selected = edit.selection_digest(copy, root)
-    if copy.kind != "file":
-        return selected, ""
-    return selected, copy.name or os.path.basename(resolve(os.path.realpath(root), copy.source_path))
-
-
-def _has_set_times(tree: ops.Tree) -> bool:
-    """Say whether times in a tree were set on purpose: the digest of what is selected does not know them."""
-    pending, seen = [tree], {tree.digest}
-    while pending:
-        node = pending.pop()
-        if not isinstance(node, ops.Edit):
-            continue
-        if isinstance(node.action, ops.SetTimes):
-            return True
-        below = [each for each in (node.base, *_sources_of(node.action)) if each.digest not in seen]
-        seen.update(each.digest for each in below)
-        pending += below
-    return False
-
-
-def exec_inputs(node: ops.Exec) -> list[ops.Tree]:
-    """Return the trees an exec needs: its base, mounted trees, seeds of cache volumes."""
-    mounted = [m.tree for m in node.mounts if isinstance(m, ops.TreeMount)]
-    seeds = [
-        m.volume.source for m in node.mounts if isinstance(m, ops.CacheMount) and m.volume.source is not None
-    ]
-    return [node.base, *mounted, *seeds]
-
-
-def _exec_by_content(node: ops.Exec, inputs: Mapping[Digest, Snapshot]) -> ops.Exec:
-    def pinned(tree: ops.Tree) -> ops.Pinned:
-        return ops.Pinned(content=inputs[tree.digest].identity)
-
-    mounts = tuple(
-        replace(m, tree=pinned(m.tree)) if isinstance(m, ops.TreeMount) else m for m in node.mounts
-    )
-    return replace(node, base=pinned(node.base), mounts=mounts)
 
 
 def _stored(result: ExecResult) -> StoredResult:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.digest import digest_of
 from pipeline.engine import ops
+from pipeline.engine.bycontent import exec_inputs
 from pipeline.engine.configured import BadArgument
 from pipeline.engine.runtime.services import host_name_of
-from pipeline.engine.solve import exec_inputs
 from pipeline.session.fields import Field
 from pipeline.session.tables import data
 from pipeline.session.tables.container import refuse_nesting
