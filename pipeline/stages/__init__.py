@@ -51,7 +51,25 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     dockerfiles = find_dockerfiles(files, name, lambda path: _text(root / path))
     if dockerfiles:
         stages.append(image_stage(dockerfiles, image_labels(root, python)))
+    if (loaded := load_stage(root, config, files)) is not None:
+        stages.append(loaded)
     return stages
+
+
+def load_stage(root: Path, config: Config, files: Sequence[str]) -> AnyStage | None:
+    """Return `performance` for a project that has a locustfile, or settings for it; None for others."""
+    from pipeline.stages.performance import LOCUSTFILE, performance
+
+    settings = config.performance
+    locustfile = settings.locustfile or LOCUSTFILE
+    is_set = any(name.startswith("performance.") for name in config.origins)
+    if not is_set and locustfile not in files:
+        return None
+    # What a locustfile reads lies beside it; a command of the project may read anything.
+    named = [one for one in (settings.openapi, settings.baseline) if one and not one.startswith("/")]
+    reads_all = settings.service is not None or locustfile in files
+    one = _fitted(performance, {}, None if reads_all else ("pyproject.toml", *named))
+    return with_own_services(one, root, config, files, only_named=not config.services)
 
 
 def python_stages(root: Path, project: PythonProject, config: Config, files: Sequence[str]) -> list[AnyStage]:

@@ -111,3 +111,16 @@ class Findings:
     scanners: tuple[Scanned, ...]
     findings: Artifact  # findings.json
     sarif: Artifact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performance:
+    """What a load test said: never anything that breaks a critical limit."""
+
+    verdict: str  # "pass" or "warn"
+    workloads: tuple[str, ...]  # "open", "closed"
+    requests: int
+    error_share: float  # 0 to 1, of the worst workload
+    statistic: str  # "p95", ...
+    response_s: float  # that of all requests of the first workload
+    figures: Artifact  # performance.csv

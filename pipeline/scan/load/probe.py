@@ -1,7 +1,7 @@
-"""Wait for a service, read its description, fetch samples: small errands beside a load test.
+"""Wait for a service, read its description and its state: small errands beside a load test.
 
-    python -m pipeline.scan.load.probe ready BASE WITHIN_S HEALTH… -- DESCRIPTION…
-    python -m pipeline.scan.load.probe samples BASE
+    python -m pipeline.scan.load.probe ready BASE STATE WITHIN_S HEALTH… -- DESCRIPTION…
+    python -m pipeline.scan.load.probe state STATE
     python -m pipeline.scan.load.probe python
 
 Each writes JSON to stdout. Runs inside a container: standard library only.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import platform
 import re
 import sys
 import time
@@ -41,23 +42,39 @@ def get(base: str, path: str) -> tuple[int, bytes]:
         connection.close()
 
 
-def wait_ready(base: str, within_s: float, paths: list[str]) -> dict[str, Any]:
-    """Ask until one of the paths answers well; any answer but a server's error will do for `/`."""
+def wait_ready(base: str, state: str, within_s: float, paths: list[str]) -> dict[str, Any]:
+    """Ask until one of the paths answers well, or the service ended.
+
+    Where several are guessed, any answer to the last one but a server's error will do.
+    """
     began = time.monotonic()
-    last = "no answer"
-    while True:
+    told: dict[str, Any] = {"ready": False, "path": "", "last": "no answer"}
+    while not told["ready"]:
         for path in paths:
             try:
                 status, _ = get(base, path)
             except (OSError, http.client.HTTPException) as error:
-                last = f"GET {path}: {error or type(error).__name__}"
+                told["last"] = f"GET {path}: {error or type(error).__name__}"
                 continue
-            last = f"GET {path}: status {status}"
-            if status < 400 or (path == "/" and len(paths) > 1 and status < 500):
-                return {"ready": True, "path": path, "last": last, "waited_s": time.monotonic() - began}
-        if time.monotonic() - began > within_s:
-            return {"ready": False, "path": "", "last": last, "waited_s": time.monotonic() - began}
+            told["last"] = f"GET {path}: status {status}"
+            is_guess = len(paths) > 1 and path == paths[-1]
+            if status < 400 or (is_guess and status < 500):
+                told |= {"ready": True, "path": path}
+                break
+        told["waited_s"] = time.monotonic() - began
+        if told["waited_s"] > within_s or read_state(state).get("exit_code") is not None:
+            break
         time.sleep(EVERY_S)
+    return told
+
+
+def read_state(base: str) -> dict[str, Any]:
+    """What the sampler beside the service knows; {} when it does not answer."""
+    try:
+        told = json.loads(get(base, "/")[1])
+    except (OSError, http.client.HTTPException, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def find_description(base: str, paths: list[str]) -> dict[str, Any] | None:
@@ -90,7 +107,15 @@ def own_python() -> dict[str, Any]:
         "loader": loader,
         "folders": folders,
         "loaded": loaded,
+        "machine": machine(),
     }
+
+
+def machine() -> str:
+    """What figures depend on: the kind of CPU, and how many."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    model = re.search(r"^(?:model name|CPU part)\s*:\s*(.+)$", text, re.MULTILINE)
+    return f"{model[1].strip() if model else platform.machine()}, {len(os.sched_getaffinity(0))} CPUs"
 
 
 def main(argv: list[str]) -> int:
@@ -98,11 +123,11 @@ def main(argv: list[str]) -> int:
     errand, rest = argv[0], argv[1:]
     if errand == "python":
         told: Any = own_python()
-    elif errand == "samples":
-        told = json.loads(get(rest[0], "/")[1])
+    elif errand == "state":
+        told = read_state(rest[0])
     else:
         cut = rest.index("--")
-        told = wait_ready(rest[0], float(rest[1]), rest[2:cut])
+        told = wait_ready(rest[0], rest[1], float(rest[2]), rest[3:cut])
         told["description"] = find_description(rest[0], rest[cut + 1 :]) if told["ready"] else None
     sys.stdout.write(json.dumps(told))
     return 0

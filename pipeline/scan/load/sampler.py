@@ -2,7 +2,7 @@
 
     python sampler.py PORT COMMAND…
 
-The samples are handed out over HTTP on PORT: whoever reads them shares only the service's network.
+What is known is handed out over HTTP on PORT: whoever reads it shares only the service's network.
 Runs inside the service's container, which needs no Python itself: standard library only.
 """
 
@@ -17,12 +17,13 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Final
+from typing import Final, NoReturn
 
 EVERY_S: Final = 0.25
 MOST: Final = 20_000  # samples kept; then every other one is dropped
 TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+LOG_BYTES: Final = 256 * 1024  # of what the service wrote; the last ones are kept
 NOT_FOUND: Final = 127  # what a shell answers for a command that is not there
 
 Sample = tuple[float, float, int]  # seconds since 1970, CPU seconds so far, bytes of memory
@@ -60,7 +61,7 @@ def memory_of(pid: str) -> int:
         return int(file.read().split()[1]) * PAGE
 
 
-def sample_for_ever(samples: list[Sample]) -> None:
+def sample_for_ever(samples: list[Sample]) -> NoReturn:
     """Note samples."""
     while True:
         samples.append(take_sample())
@@ -69,33 +70,66 @@ def sample_for_ever(samples: list[Sample]) -> None:
         time.sleep(EVERY_S)
 
 
-def serve(listener: socket.socket, samples: list[Sample]) -> None:
-    """Answer every request with all samples."""
+class Service:
+    """The service, and the last of what it wrote."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self._log = bytearray()
+        self.samples: list[Sample] = []
+
+    def pass_on(self) -> None:
+        """Write on what the service writes, until it ends."""
+        pipe = self._process.stdout
+        while pipe is not None and (data := os.read(pipe.fileno(), 65536)):
+            self._log += data
+            del self._log[:-LOG_BYTES]
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+    def end(self, number: int, _: object) -> None:
+        """Pass a signal on, and end with the service."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+            self._process.wait()
+        os._exit(0)
+
+    def state(self) -> bytes:
+        """Everything that is known, as JSON."""
+        told = {
+            "cpus": len(os.sched_getaffinity(0)),
+            "samples": list(self.samples),
+            "exit_code": self._process.poll(),
+            "log": self._log.decode("utf-8", "replace"),
+        }
+        return json.dumps(told).encode()
+
+
+def serve(listener: socket.socket, service: Service) -> None:
+    """Answer every request with the service's state."""
     while True:
         connection, _ = listener.accept()
         with contextlib.suppress(OSError), connection:
             connection.settimeout(5)
             connection.recv(65536)
-            body = json.dumps({"cpus": len(os.sched_getaffinity(0)), "samples": list(samples)}).encode()
+            body = service.state()
             head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
             connection.sendall(head.encode() + body)
 
 
 def main(argv: list[str]) -> int:
-    """Start the service, and end as it does."""
-    samples: list[Sample] = []
+    """Start the service. When it ends by itself, go on telling so until somebody ends this too."""
     listener = socket.create_server(("", int(argv[0])))
     try:
-        service = subprocess.Popen(argv[1:])
+        service = Service(argv[1:])
     except OSError as error:
         sys.stderr.write(f"cannot start `{argv[1]}`: {error.strerror}\n")
         return NOT_FOUND
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, lambda got, _: service.send_signal(got))
-    threading.Thread(target=sample_for_ever, args=[samples], daemon=True).start()
-    threading.Thread(target=serve, args=[listener, samples], daemon=True).start()
-    code = service.wait()
-    return code if code >= 0 else 128 - code
+        signal.signal(number, service.end)
+    threading.Thread(target=service.pass_on, daemon=True).start()
+    threading.Thread(target=serve, args=[listener, service], daemon=True).start()
+    sample_for_ever(service.samples)
 
 
 if __name__ == "__main__":
