@@ -58,6 +58,7 @@ class Prepared:
     dirty: bool
     reuse: Path | None = None  # the run folder of --failed
     expected_s: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of stages, by this command's own
 
     def lookup(self, *, read: bool = True) -> Lookup:
         """What the stage cache knows of the plan now."""
@@ -66,7 +67,7 @@ class Prepared:
             commit=self.commit,
             dirty=self.dirty,
             config=tables_of(self.project.config),
-            options={},
+            options=self.options,
             facts=facts_of(self.project.config),
             image_digest=load_lock(self.project.root).names.get,
             value_now=values_of(self.project.root),
@@ -100,7 +101,18 @@ def prepare(project: Project, choice: Choice) -> Prepared:
         dirty=dirty,
         reuse=reuse,
         expected_s=history.expected_s(),
+        options=_options(project, choice),
     )
+
+
+def _options(project: Project, choice: Choice) -> dict[str, dict[str, Any]]:
+    """What `--since` means to stages besides being chosen: lines count as changed from there on."""
+    one = project.graph.stages.get("coverage")
+    if choice.since is None or one is None or "changed" not in one.options:
+        return {}
+    from pipeline.stages.coverage import base_options
+
+    return {"coverage": {**base_options(project.root, choice.since, os.environ)}}
 
 
 def _select(project: Project, choice: Choice, reuse: Path | None) -> Plan:

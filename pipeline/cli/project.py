@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pipeline.config import Config, ConfigInvalid, Problem, load_config, suggest
 from pipeline.errors import PipelineError, UsageError
 from pipeline.graph.plan import Graph
+from pipeline.graph.settings import usable_cpus
 from pipeline.graph.stage import AnyStage, Retry, Stage
 
 if TYPE_CHECKING:
@@ -170,6 +171,9 @@ def configured(one: AnyStage, config: Config) -> AnyStage:
         changes["retry"] = dataclasses.replace(before, attempts=wanted.retry + 1)
     given: dict[str, Any] = {"command": wanted.command, "args": wanted.args, "env": dict(wanted.env)}
     given |= {"system_packages": wanted.system_packages, "image": wanted.image}
+    given |= {"shards": wanted.shards, "rerun_failed": wanted.rerun_failed}
+    if wanted.shards is not None and wanted.weight is None:
+        changes["weight"] = usable_cpus() if wanted.shards == "auto" else int(wanted.shards)
     options = {name: value for name, value in given.items() if value}
     if wanted.services is not None:
         options["bound"] = wanted.services

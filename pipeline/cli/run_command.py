@@ -178,6 +178,7 @@ def settings_of_run(prepared: Prepared, folder: RunFolder, *, read_cache: bool) 
         dirty=prepared.dirty,
         command=("pipeline", *sys.argv[1:]),
         config=tables_of(config),
+        options=prepared.options,
         facts=facts_of(config),
         secret=secret_of,
         image_digest=load_lock(prepared.project.root).names.get,

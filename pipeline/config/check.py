@@ -32,6 +32,8 @@ from pipeline.config.values import (
     ProjectPath,
     PythonVersion,
     Seconds,
+    Shards,
+    Share,
     Size,
     Table,
     Times,
@@ -236,6 +238,18 @@ def _percent(value: object) -> float:
     return float(value)
 
 
+def _shards(value: object) -> str:
+    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise Unfit('"auto" or a whole number of at least 1', value)
+    return str(value)
+
+
+def _share(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 100:
+        raise Unfit("a number from 0 to 100", value)
+    return float(value)
+
+
 def _port(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
         raise Unfit("a port from 1 to 65535", value)
@@ -271,6 +285,8 @@ _HOOKS: Final[Mapping[Any, Callable[[object], Any]]] = {
     Size: _size,
     Count: _whole(1),
     Times: _whole(0),
+    Shards: _shards,
+    Share: _share,
     Command: _command,
     Hosts: _hosts,
     PythonVersion: _python_version,

@@ -15,6 +15,8 @@ Seconds = NewType("Seconds", float)  # written "30s", "5m", "1h30m"
 Size = NewType("Size", int)  # bytes; written 1000000, "500MB", "2GiB"
 Count = NewType("Count", int)  # 1 or more
 Times = NewType("Times", int)  # 0 or more
+Shards = NewType("Shards", str)  # "auto", or how many; written 4 or "auto"
+Share = NewType("Share", float)  # percent, 0 to 100
 Command = NewType("Command", tuple[str, ...])  # an array, or a string run by `sh -c`
 Hosts = NewType("Hosts", tuple[str, ...])  # an array of strings, or one string
 PythonVersion = NewType("PythonVersion", str)  # "3.x"
@@ -98,6 +100,17 @@ class StageSettings:
     system_packages: tuple[PackageName, ...] = ()  # Debian packages installed into the stage's container
     services: tuple[str, ...] | None = None  # names of those its tests need; None: as the stage itself says
     image: str | None = None  # what `command` runs in, where the stage has no container of its own
+    shards: Shards | None = None  # containers that share the stage's tests
+    rerun_failed: Times | None = None  # how often failed tests run again, and only those
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageSettings:
+    """`[tool.pipeline.coverage]`: how much of the code tests must run; of lines."""
+
+    total: Share | None = None  # of all that was measured
+    changed: Share | None = None  # of the lines that differ from `base`
+    base: str | None = None  # a branch or commit; None: the branch that changes go to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +197,29 @@ class SastSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdvisorySettings:
+    """`[tool.pipeline.dependency_scan.sources.NAME]`: where advisories come from."""
+
+    kind: Literal["osv-file", "osv-api", "pypi", "pip-audit", "npm-audit", "safety"]
+    address: str | None = None  # URL, or a path in the project; of `pip-audit` its service
+    licence: str = ""  # of the data, for reports
+    max_age_s: Seconds | None = None  # older data is stale; None: 3 days
+    partial: bool = False  # it knows some problems only: its silence says nothing
+    canaries: Mapping[str, str] = field(default_factory=dict)  # ecosystem to "name version" it must know
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DependencyScanSettings:
+    """`[tool.pipeline.dependency_scan]`: known vulnerabilities of packages."""
+
+    sources: Mapping[str, AdvisorySettings] = field(default_factory=dict)  # {}: the public OSV service
+    imported: bool = True  # advisories that `prefetch --import` brought are used too
+    imported_max_age_s: Seconds = Seconds(30 * 86400.0)
+    private: tuple[str, ...] = ()  # patterns of names that no public data can know, and nobody is asked for
+    dev: bool = True  # packages that only development needs count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSettings:
     """`[tool.pipeline.performance.requests.NAME]`: one kind of request of the open workload."""
 
@@ -257,10 +293,12 @@ class Config:
     engine: EngineSettings = field(default_factory=EngineSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     registry: RegistrySettings = field(default_factory=RegistrySettings)
+    coverage: CoverageSettings = field(default_factory=CoverageSettings)
     stages: Mapping[str, StageSettings] = field(default_factory=dict)
     services: Mapping[str, ServiceSettings] = field(default_factory=dict)
     policy: PolicySettings = field(default_factory=PolicySettings)
     sast: SastSettings = field(default_factory=SastSettings)
+    dependency_scan: DependencyScanSettings = field(default_factory=DependencyScanSettings)
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
     origins: Mapping[str, str] = field(default_factory=dict)  # "run.jobs" to "PIPELINE_JOBS"
 
@@ -312,6 +350,12 @@ def policy_of(table: Table) -> PolicySettings:
         {name: PolicyRules(**one) for name, one in table[key].items()} for key in ("kinds", "environments")
     )
     return PolicySettings(rules=PolicyRules(**table["rules"]), kinds=kinds, environments=places)
+
+
+def dependency_scan_of(table: Table) -> DependencyScanSettings:
+    """Make settings of the dependency scan again of what `dataclasses.asdict` made of them."""
+    sources = {name: AdvisorySettings(**one) for name, one in table["sources"].items()}
+    return DependencyScanSettings(**{**table, "sources": sources})
 
 
 def performance_of(table: Table) -> PerformanceSettings:

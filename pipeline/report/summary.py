@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from pipeline.junit import FLAKY
 from pipeline.report.terminal import tail_lines
 from pipeline.report.words import command_line, counted, duration, moment
 from pipeline.text import clean
@@ -12,13 +14,13 @@ from pipeline.text import clean
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.junit import TestResults
+    from pipeline.junit import TestCase, TestResults
     from pipeline.report.evidence import Evidence
     from pipeline.report.record import RunRecord, StageRecord
 
 # A job summary on GitHub may have 1 MiB; over that its upload fails.
 MOST_BYTES: Final = 900 * 1024
-MOST_BAD_TESTS: Final = 20
+MOST_TESTS_TOLD: Final = 20
 MARKS: Final = {
     "passed": "✅",
     "cached": "✅",
@@ -114,20 +116,25 @@ def _tests(evidence: Evidence) -> str:
         took = duration(one.duration_s)
         rows.append(f"| {name} | {one.passed} | {one.failures} | {one.errors} | {one.skipped} | {took} |")
     for name, one in evidence.tests.items():
-        rows += _bad_tests(name, one)
+        rows += _named_tests(f"Bad tests of {name}", one.bad) + _flaky_tests(name, one)
     return "\n".join(rows)
 
 
-def _bad_tests(name: str, results: TestResults) -> list[str]:
-    if not results.bad:
+def _flaky_tests(name: str, results: TestResults) -> list[str]:
+    cases = [replace(case, message=case.properties.get(FLAKY, "")) for case in results.flaky]
+    return _named_tests(f"Flaky tests of {name}", cases)
+
+
+def _named_tests(title: str, cases: Sequence[TestCase]) -> list[str]:
+    if not cases:
         return []
-    lines = ["", f"Bad tests of {name}:", ""]
-    for bad in results.bad[:MOST_BAD_TESTS]:
-        name = f"{bad.suite}.{bad.name}" if bad.suite else bad.name
-        first = next(iter(bad.message.splitlines()), "")
+    lines = ["", f"{title}:", ""]
+    for case in cases[:MOST_TESTS_TOLD]:
+        name = f"{case.suite}.{case.name}" if case.suite else case.name
+        first = next(iter(case.message.splitlines()), "")
         lines.append(f"- {_code(name)} {_text(first)}".rstrip())
-    if len(results.bad) > MOST_BAD_TESTS:
-        lines.append(f"- … and {len(results.bad) - MOST_BAD_TESTS} more")
+    if len(cases) > MOST_TESTS_TOLD:
+        lines.append(f"- … and {len(cases) - MOST_TESTS_TOLD} more")
     return lines
 
 

@@ -15,19 +15,25 @@ if TYPE_CHECKING:
 
 
 def write_views(folder: Path, record: RunRecord) -> list[Path]:
-    """Write `summary.md` and `report.html` into a run folder, each whole or not at all; give their paths.
+    """Write the views into a run folder, each whole or not at all; give their paths.
+
+    They are `summary.md`, `report.html` and, where tests ran, `junit.xml` with a suite for each stage.
 
     Raises:
         OSError: The folder cannot be written.
     """
+    from pipeline.junit import write_junit
     from pipeline.report.page import make_page
     from pipeline.report.summary import make_summary
 
     evidence = find_evidence(folder, record)
     texts = {"summary.md": make_summary(record, evidence), "report.html": make_page(record, evidence)}
-    for name, text in texts.items():
-        write_atomically(folder / name, text.encode("utf-8", "replace"), durable=False)
-    return [folder / name for name in texts]
+    data = {name: text.encode("utf-8", "replace") for name, text in texts.items()}
+    if evidence.tests:
+        data["junit.xml"] = write_junit(evidence.tests)
+    for name, content in data.items():
+        write_atomically(folder / name, content, durable=False)
+    return [folder / name for name in data]
 
 
 def record_as_table(record: RunRecord) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -101,9 +102,22 @@ def python_stages(root: Path, project: PythonProject, config: Config, files: Seq
     for one in project.suites:
         options = {"facts": facts(project, FACTS_OF_SUITES), **unit_version, **suites}
         stages.append(with_own_services(_fitted(_suite_stage(one.stage), options), root, config, files))
+    if project.has_tests:
+        stages.append(coverage_stage(root, config))
     stages.append(sast)
     stages.append(_fitted(quality, {"facts": facts(project, FACTS_OF_QUALITY)}))
     return stages
+
+
+def coverage_stage(root: Path, config: Config) -> AnyStage:
+    """Return `coverage` with the limits of the settings, and the commit that changed lines are changes of."""
+    from pipeline.stages.coverage import base_options, coverage
+
+    wanted = config.coverage
+    options: dict[str, Any] = {"total": wanted.total, "changed": wanted.changed}
+    if wanted.changed is not None:
+        options |= base_options(root, wanted.base, os.environ)
+    return _fitted(coverage, {name: value for name, value in options.items() if value is not None})
 
 
 def _suite_stage(name: str) -> AnyStage:

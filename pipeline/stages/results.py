@@ -66,6 +66,16 @@ class TestReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Covered:
+    """How many lines the tests of all stages ran; of the changed ones None where nobody asked."""
+
+    lines: int
+    covered: int
+    changed_lines: int | None
+    changed_covered: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
     """Which checks were made, all of them good."""
 

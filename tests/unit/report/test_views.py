@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from pipeline.graph.record import RunFolder
+from pipeline.junit import parse_junit
 from pipeline.report.board import Board
 from pipeline.report.evidence import Evidence, find_evidence
 from pipeline.report.page import make_page, time_line
@@ -139,14 +140,15 @@ def test_bars_lie_where_stages_ran() -> None:
 
 
 def test_views_are_written_with_the_evidence_found(tmp_path: Path) -> None:
-    """Test results and kept files are linked; a damaged file is named."""
+    """Test results are added up, kept files are linked; a damaged file is named."""
     folder = RunFolder.create(tmp_path, 1000.0)
     folder.keep("unit", "junit.xml", JUNIT)
     record = fold(events())
 
     written = write_views(folder.path, record)
 
-    assert [path.name for path in written] == ["summary.md", "report.html"]
+    assert [path.name for path in written] == ["summary.md", "report.html", "junit.xml"]
+    assert parse_junit(written[2].read_bytes()) == parse_junit(JUNIT)
     assert "| unit | 1 | 1 | 0 | 0 | 1.5s |" in written[0].read_text("utf-8")
     assert 'href="stages/unit/files/junit.xml"' in written[1].read_text("utf-8")
     (folder.path / "stages/unit/files/junit.xml").write_bytes(b"<oops")
