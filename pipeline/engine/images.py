@@ -11,13 +11,13 @@ import contextlib
 import os
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.digest import Digest
 from pipeline.engine import ops
 from pipeline.engine.events import ImageEvent, NoticeEvent, current_span
+from pipeline.engine.foundimage import FoundImage, NoImage, StoredLayer
 from pipeline.engine.oci.config import ImageConfig
 from pipeline.engine.oci.credentials import Credential
 from pipeline.engine.oci.errors import ImagePullFailed, RegistryOffline, RegistryUnreachable
@@ -26,7 +26,6 @@ from pipeline.engine.oci.reference import parse_reference
 from pipeline.engine.oci.registry import Registry, RegistryLayers
 from pipeline.engine.pins import Pins, StandInPinned
 from pipeline.engine.threads import in_thread, settled
-from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,41 +40,10 @@ if TYPE_CHECKING:
     from pipeline.engine.settings import EngineSettings
     from pipeline.engine.solve import Solver
     from pipeline.engine.store import Store
+    from pipeline.errors import EngineError
 
 CLOSE_LIMIT_S = 5.0
 NOT_THERE = (RegistryUnreachable, RegistryOffline)
-
-
-class NoImage(EngineError):
-    """An image is neither in a registry nor in the store, and no stand-in is allowed or known."""
-
-    def __init__(self, reference: str, why: str, *, hint: str) -> None:
-        super().__init__(f"cannot get the image `{reference}`: {why}")
-        self.reference = reference
-        self.hint = hint
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundImage:
-    """What an image name means in this session."""
-
-    reference: str  # with its digest
-    digest: Digest
-    config: ImageConfig
-    platform: str
-    rootfs: ops.Tree
-    source: Literal["registry", "store", "recipe"]
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _StoredLayer:
-    """A layer source of one blob that is in the store already."""
-
-    path: Path
-
-    async def fetch(self, _diff_id: Digest) -> Path:
-        return self.path
 
 
 def registry_for(store: Store, settings: EngineSettings) -> Registry:
@@ -281,7 +249,7 @@ class Images:
             exposed_ports=recipe.ports,
             workdir=recipe.workdir,
         )
-        rootfs = ops.Layers(diff_ids=(built.diff_id,), source=_StoredLayer(path=built.layer))
+        rootfs = ops.Layers(diff_ids=(built.diff_id,), source=StoredLayer(path=built.layer))
         return FoundImage(
             reference=f"{reference.repository}:{reference.tag}@{built.diff_id}",
             digest=built.diff_id,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.engine.container import Container
-from pipeline.engine.images import NoImage
+from pipeline.engine.foundimage import NoImage
 from pipeline.engine.keep import keep_file
 from pipeline.engine.oci.errors import ImagePullFailed, RegistryOffline
 from tests.engine.oci.servers import Answer, RealRegistry, real_registry, serve
