@@ -49,6 +49,7 @@ async def performance(
         serving,
         with_programs,
     )
+    from pipeline.stages.services import with_services
     from pipeline.stages.tools import tool_container
 
     settings = performance_of(dict(ctx.config["performance"]))
@@ -62,7 +63,10 @@ async def performance(
     wanted = workloads_of(ctx, settings)
     python = with_programs(await tool_container(ctx, *(["locust"] if "closed" in wanted else [])))
     health = health_paths(ctx, settings, image.dockerfile if image is not None else None)
-    async with serving(ctx, app, argv, python, settings, health) as ready:
+    async with (
+        with_services(ctx, app, keeper=python) as bound,
+        serving(ctx, bound, argv, python, settings, health) as ready,
+    ):
         measured = [one for kind in wanted if (one := await measure(ctx, ready, settings, kind)) is not None]
     if not measured:
         raise NotMeasured("cannot load the service: no requests are known for it")

@@ -55,11 +55,16 @@ class ServiceFailed(StageBroken):
 
 
 @asynccontextmanager
-async def with_services(ctx: Context, container: dagger.Container) -> AsyncIterator[dagger.Container]:
+async def with_services(
+    ctx: Context, container: dagger.Container, *, keeper: dagger.Container | None = None
+) -> AsyncIterator[dagger.Container]:
     """Lend `container` with the stage's services bound to it under their names.
 
     They are healthy on entry. Afterwards they are ended, and what they wrote is kept as
     `services/NAME.log`. Each stage and attempt has services of its own.
+
+    Args:
+        keeper: Has a shell and bash, and looks after the logs; None where `container` has them.
 
     Raises:
         StageBroken: What is declared, or the compose file, cannot be used; says everything that is wrong.
@@ -69,7 +74,7 @@ async def with_services(ctx: Context, container: dagger.Container) -> AsyncItera
     if not services:
         yield container
         return
-    group = ServiceGroup(ctx, services, container)
+    group = ServiceGroup(ctx, services, keeper or container)
     try:
         try:
             await group.start()
