@@ -12,10 +12,10 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine.edit import EditFailed, apply, write_new
+from pipeline.engine.edit import apply, write_new
 from pipeline.engine.ops import Copy, WriteFile
 from pipeline.engine.paths import NAME_MAX_BYTES
-from pipeline.engine.rootpath import is_directory, resolve
+from pipeline.engine.rootpath import edit_failed, is_directory, resolve
 from pipeline.engine.store.layers import copy_attributes, is_opaque, is_whiteout
 from pipeline.engine.transfer import Copier
 
@@ -50,7 +50,7 @@ def apply_to_draft(
                 is_done = copy_directly(action, draft.upper, lowers, view(action.source), link=link)
         except OSError as error:
             act = "copy to" if isinstance(action, Copy) else "write"
-            raise EditFailed(act, action.path, (error.strerror or str(error)).lower()) from error
+            raise edit_failed(act, action.path, error) from error
         if is_done:
             return
     with snapshots.writable(draft) as root:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, assert_never
 from pipeline.engine import ops
 from pipeline.engine.rootpath import (
     EditFailed,
+    edit_failed,
     find_owner,
     find_status,
     is_directory,
@@ -56,7 +57,7 @@ def apply(action: ops.Action, root: Path, view: Callable[[ops.Tree], Path], *, l
         where = os.fsdecode(error.filename2 or error.filename or root)
         inner = where.removeprefix(os.path.realpath(root)) or "/"
         act = _ACTS[type(action)]
-        raise EditFailed(act, inner, (error.strerror or str(error)).lower()) from error
+        raise edit_failed(act, inner, error) from error
 
 
 def selection_digest(copy: ops.Copy, source_root: Path) -> Digest:

@@ -5,12 +5,14 @@ The tree is not changed by anybody else meanwhile, so walking the components is 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
 from typing import TYPE_CHECKING, Final
 
 from pipeline.engine.paths import NAME_MAX_BYTES, NameTooLong
+from pipeline.engine.rootless.subids import is_alone
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
@@ -27,6 +29,14 @@ class EditFailed(EngineError):
         super().__init__(f"cannot {act} `{path}`: {reason}")
         self.path = path
         self.reason = reason
+
+
+def edit_failed(act: str, path: str, error: OSError) -> EditFailed:
+    """Return what a refusal of the system means for an action at `path`."""
+    failed = EditFailed(act, path, (error.strerror or str(error)).lower())
+    if error.errno == errno.EINVAL and is_alone():
+        failed.hint = "files of other owners need ids that are lent to you: `pipeline doctor` says how"
+    return failed
 
 
 def resolve(root: str, path: str, *, follow_last: bool = True) -> str:

@@ -340,7 +340,6 @@ async def test_the_hosts_credential_helper(engines: Engines, sample: Sample, tmp
             assert await dag.git(f"{address}/repo").head().commit() == sample.second
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="starts an sshd")
 async def test_private_repositories_by_ssh(
     dag: dagger.Client, embedded: EngineProcess, sample: Sample, tmp_path: Path
 ) -> None:
@@ -364,7 +363,6 @@ async def test_private_repositories_by_ssh(
             await dag.git(url, ssh_auth_socket=socket, ssh_known_hosts=other_host).id()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="starts an sshd")
 async def test_the_agent_of_the_caller(engines: Engines, sample: Sample, tmp_path: Path) -> None:
     """164. Without a socket in the call the caller's own agent is asked, also for `user@host:path`."""
     with ssh_server(tmp_path) as server, ssh_agent(tmp_path, server.key) as agent:

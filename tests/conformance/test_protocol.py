@@ -242,7 +242,10 @@ async def test_a_script_for_dagger_runs_unchanged(way: str, rootfs: Path, tmp_pa
     environ = {**clean, "PIPELINE_STORE": str(tmp_path / "store")}
     argv = [sys.executable, str(script), str(rootfs)]
     if way == "cli":
-        environ["_EXPERIMENTAL_DAGGER_CLI_BIN"] = str(Path(sys.executable).parent / "pipeline-engine")
+        program = Path(sys.executable).parent / "pipeline-engine"
+        if not program.exists():
+            pytest.skip("this Python runs the project from its sources: nothing is installed beside it")
+        environ["_EXPERIMENTAL_DAGGER_CLI_BIN"] = str(program)
     else:
         argv = [sys.executable, "-m", "pipeline", "engine", "shell", "--", *argv]
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,13 @@ class User:
 @pytest.fixture(scope="session")
 def user() -> Iterator[User]:
     """A user made for these tests; gone after them."""
+    with made_user() as user:
+        yield user
+
+
+@contextmanager
+def made_user(*, is_lent_ids: bool = True) -> Iterator[User]:
+    """Lend a new user with a home."""
     if os.geteuid() != 0 or any(shutil.which(program) is None for program in NEEDED):
         pytest.skip(f"needs root to make a user, and {', '.join(NEEDED)}")
     name = f"pipeline-{os.urandom(3).hex()}"
@@ -76,6 +84,9 @@ def user() -> Iterator[User]:
     folder.chmod(0o711)
     home = folder / "home"
     subprocess.run(["useradd", "--create-home", "--home-dir", home, "--password", "*", name], check=True)
+    if not is_lent_ids:
+        every = "1-4294967294"
+        subprocess.run(["usermod", "--del-subuids", every, "--del-subgids", every, name], check=True)
     try:
         uid = home.stat().st_uid
         for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
@@ -96,6 +107,11 @@ def user() -> Iterator[User]:
 @pytest.fixture(scope="session")
 def rootfs(user: User) -> Path:
     """A root file system with busybox and its commands, which belongs to the user."""
+    return busybox_of(user)
+
+
+def busybox_of(user: User) -> Path:
+    """Make that of any user."""
     root = user.home / "rootfs"
     script = f"mkdir -p {root}/bin {root}/etc {root}/tmp && cp $(command -v busybox) {root}/bin/busybox && "
     script += f"for n in $(busybox --list); do [ $n = busybox ] || ln -s busybox {root}/bin/$n; done"
@@ -144,6 +160,12 @@ class Session:
         found: dict[str, Any] = data["container"]["withRootfs"]["withEnvVariable"]
         return found
 
+    def refusal(self, calls: str) -> str:
+        """Return what `calls` on a busybox container are refused with."""
+        with pytest.raises(AssertionError) as caught:
+            self.container(calls)
+        return str(caught.value)
+
     def shell(self, script: str) -> str:
         """Return what a script in a container writes."""
         found = self.container(f'withExec(args: ["sh", "-c", {json.dumps(script)}]) {{ stdout }}')
@@ -185,8 +207,8 @@ def sub_ids(uid: int) -> range:
     """The ids that were lent to a user."""
     import pwd
 
-    (lent,) = parse_ranges(Path("/etc/subuid").read_text(), {pwd.getpwuid(uid).pw_name})
-    return range(lent.first, lent.first + lent.count)
+    lent = parse_ranges(Path("/etc/subuid").read_text(), {pwd.getpwuid(uid).pw_name})
+    return range(lent[0].first, lent[0].first + lent[0].count) if lent else range(0)
 
 
 @pytest.mark.root
@@ -238,6 +260,46 @@ def test_containers_reach_the_outside_but_not_the_loopback_of_the_host(session: 
 
     assert "default via" in told
     assert "open" not in told
+
+
+WEB = (
+    'withNewFile(path: "/www/f", contents: "found") { withExposedPort(port: 80) {'
+    ' asService(args: ["httpd", "-f", "-p", "80", "-h", "/www"]) { id } } }'
+)
+
+
+@pytest.mark.root
+def test_low_ports_are_free_inside_and_roots_outside(session: Session) -> None:
+    """A service listens on port 80 of its own network; a tunnel to it takes a port that users may have."""
+    service = session.container(WEB)["withNewFile"]["withExposedPort"]["asService"]["id"]
+    forward = f'host {{ tunnel(service: "{service}", ports: [{{backend: 80, frontend: %d}}]) {{ %s }} }}'
+
+    started = session.ask("{ " + forward % (0, "start") + " }")["host"]["tunnel"]["start"]
+    address = session.ask(f'{{ node(id: "{started}") {{ ... on Service {{ endpoint }} }} }}')["node"][
+        "endpoint"
+    ]
+    found = httpx.get(f"http://{address}/f", timeout=LIMIT_S, trust_env=False).text
+    with pytest.raises(AssertionError, match="cannot listen on port 807") as caught:
+        session.ask("{ " + forward % (807, "start") + " }")
+
+    assert found == "found"
+    assert "net.ipv4.ip_unprivileged_port_start=807" in str(caught.value)
+
+
+@pytest.mark.root
+def test_a_user_who_was_lent_no_ids_can_run_what_belongs_to_root() -> None:
+    """And is told why other users and owners cannot be had."""
+    with made_user(is_lent_ids=False) as alone:
+        session = Session(alone, busybox_of(alone))
+        told = session.shell("id -u; cat /proc/self/uid_map; touch /f; stat -c %u:%g /f").split()
+        as_other = session.refusal('withUser(name: "1000") { withExec(args: ["id"]) { stdout } }')
+        owned = session.refusal('withNewFile(path: "/x", contents: "", owner: "1000") { id sync }')
+        assert session.end() == 0
+
+    assert told == ["0", "0", str(alone.uid), "1", "0:0"]
+    assert "become user 1000, which is not mapped here (`pipeline doctor` says how it can be)" in as_other
+    assert "cannot write `/x`: invalid argument" in owned
+    assert "files of other owners need ids that are lent to you" in owned
 
 
 @pytest.mark.root
@@ -298,7 +360,7 @@ def test_a_command_with_a_session_stays_the_user(user: User) -> None:
 @pytest.mark.slow
 def test_the_conformance_suite_runs_without_root(user: User) -> None:
     """Services, tunnels, files, builds and registries, tested by the user as root tests them."""
-    suites = ("services", "build", "images", "host", "exec")
+    suites = ("services", "build", "images", "host", "exec", "git")
     files = [str(ROOT / f"tests/conformance/test_{suite}.py") for suite in suites]
     options = ("-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT))
 

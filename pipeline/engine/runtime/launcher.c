@@ -43,6 +43,19 @@ static const int kept_capabilities[] = {0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 
 
 /* ---- privileges -------------------------------------------------------------------------------- */
 
+/* A user who was lent no ids keeps the groups they have, and none of them is known in the container. */
+static bool keeps_groups(void) {
+    char text[4];
+    int fd = open("/proc/self/setgroups", O_RDONLY | O_CLOEXEC);
+    bool denied = fd >= 0 && read(fd, text, sizeof text) == sizeof text && memcmp(text, "deny", sizeof text) == 0;
+    if (fd >= 0) close(fd);
+    return denied;
+}
+
+static const char *unmapped(void) {
+    return errno == EINVAL ? ", which is not mapped here (`pipeline doctor` says how it can be)" : "";
+}
+
 static void drop_privileges(const struct spec *spec) {
     bool insecure = spec->flags & F_INSECURE;
     uint64_t kept = insecure ? ~0ull : 0;
@@ -57,11 +70,11 @@ static void drop_privileges(const struct spec *spec) {
     /* With other bits than none, a change of user would keep capabilities. */
     if (prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) != 0 && prctl(PR_SET_SECUREBITS, 0, 0, 0, 0) != 0)
         fail('E', errno, "reset the secure bits");
-    if (setgroups(spec->group_count, spec->groups) != 0) fail('E', errno, "set groups");
-    if (setresgid(spec->gid, spec->gid, spec->gid) != 0) fail('E', errno, "become group %u", spec->gid);
+    if (setgroups(spec->group_count, spec->groups) != 0 && !keeps_groups()) fail('E', errno, "set groups");
+    if (setresgid(spec->gid, spec->gid, spec->gid) != 0) fail('E', errno, "become group %u%s", spec->gid, unmapped());
     /* Before the privilege to do so is gone; the calls below are ones that the filter allows. */
     if (!insecure && install_filter() != 0) fail('E', errno, "install the system call filter");
-    if (setresuid(spec->uid, spec->uid, spec->uid) != 0) fail('E', errno, "become user %u", spec->uid);
+    if (setresuid(spec->uid, spec->uid, spec->uid) != 0) fail('E', errno, "become user %u%s", spec->uid, unmapped());
     /* Inheritable ones too, which a change of user keeps: a file's could add to them beyond the bounding set. */
     if (spec->uid != 0) kept = 0;
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};

@@ -342,13 +342,25 @@ static int new_sys(const struct spec *spec, uint64_t shown) {
 
 static const uint64_t plain = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
+/* Terminals belong to group 5; a user who was lent no ids has no such group. */
+static const char *terminal_options(void) {
+    unsigned long inside, outside, count;
+    bool has_group = false;
+    FILE *map = fopen("/proc/self/gid_map", "re");
+    if (map == NULL) fail('E', errno, "read the map of group ids");
+    while (fscanf(map, "%lu %lu %lu", &inside, &outside, &count) == 3)
+        if (inside <= 5 && 5 - inside < count) has_group = true;
+    fclose(map);
+    return has_group ? "newinstance,ptmxmode=0666,mode=0620,gid=5" : "newinstance,ptmxmode=0666,mode=0620";
+}
+
 static struct system mount_system(int root, const struct spec *spec, int sys, uint64_t shown) {
     bool insecure = spec->flags & F_INSECURE;
     struct system system;
     system.proc = attach_at(root, new_mount("proc", "", plain), "/proc", true);
     system.dev = attach_at(root, new_mount("tmpfs", "mode=755,size=65536k", MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME), "/dev", true);
     make_devices(system.dev, insecure, spec->flags & F_NODEV);
-    close(attach_at(system.dev, new_mount("devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC), "pts", true));
+    close(attach_at(system.dev, new_mount("devpts", terminal_options(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC), "pts", true));
     close(attach_at(system.dev, new_mount("tmpfs", "mode=1777,size=65536k", plain), "shm", true));
     close(attach_at(system.dev, new_mount("mqueue", "", plain), "mqueue", true));
     system.sys = attach_at(root, sys, "/sys", true);

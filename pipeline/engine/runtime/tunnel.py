@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.engine.runtime.relay import Way
 
 _LOOPBACK: Final = "127.0.0.1"
+_FIRST_FREE: Final = 1024  # what is below is root's alone, unless the machine says otherwise
 
 
 class TunnelFailed(EngineError):
@@ -27,6 +28,11 @@ class TunnelFailed(EngineError):
     def __init__(self, port: int, reason: str) -> None:
         super().__init__(f"cannot listen on port {port}: {reason}")
         self.port = port
+        if 0 < port < _FIRST_FREE and "permission denied" in reason:
+            self.hint = (
+                f"take one from {_FIRST_FREE} on, or allow it:"
+                f" sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}"
+            )
 
 
 def loopback_of(address: str) -> str:
