@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.detect.python import PythonProject
 from pipeline.graph.context import CheckFailed, Context, Skip
 from pipeline.graph.stage import stage
+from pipeline.stages.browser import with_browser
 from pipeline.stages.containers import StageBroken, parse_facts
 from pipeline.stages.results import Deps, Source, TestReport  # noqa: TC001 - read when the graph is checked
 from pipeline.stages.services import with_services
@@ -50,6 +51,8 @@ async def run_suite(ctx: Context, deps: Deps) -> TestReport:
     mine = next(one for one in ctx.options["suites"] if one["stage"] == ctx.stage)
     project = dataclasses.replace(project, test_paths=tuple(mine["paths"]))
     container = with_suite(ctx, deps.python, await prepare(ctx, project, deps))
+    if project.uses_playwright:
+        container = await with_browser(ctx, container)
     async with with_services(ctx, container) as ready:
         report = await _tested(ctx, ready, test_command(project, ctx))
     if report.tests == report.skipped:
