@@ -40,7 +40,7 @@ def _text(path: Path) -> str:
     return path.read_bytes().decode()
 
 
-def _theirs(text: str) -> list[Row]:
+def read_as_buildkit(text: str) -> list[Row]:
     """Return keyword, line, flags, words and documents of each instruction, as BuildKit reads them."""
     return [
         (
@@ -101,7 +101,7 @@ def _their_words(keyword: str, words: tuple[str, ...], *, is_json: bool) -> tupl
     return tuple(words)
 
 
-def _ours(text: str) -> list[Row]:
+def read_here(text: str) -> list[Row]:
     """Return the same of the instructions that are read here."""
     file = parse_dockerfile(text)
     return [_row(each, file.escape) for each in file.instructions]
@@ -175,13 +175,13 @@ def _source(source: str | Heredoc) -> str:
 def _compare(text: str) -> None:
     """Check that both read the same, and that what BuildKit refuses is refused here."""
     try:
-        theirs = _theirs(text)
+        theirs = read_as_buildkit(text)
     except oracle.GoParseError:
         with pytest.raises(DockerfileError):
             parse_dockerfile(text)
         return
     try:
-        ours = _ours(text)
+        ours = read_here(text)
     except DockerfileError as error:
         assert MEANING.search(error.reason), error  # noqa: PT017 - what is refused is what is looked at
         assume(False)
@@ -193,9 +193,9 @@ def test_every_instruction_is_the_one_buildkit_reads(path: Path) -> None:
     """Keyword, first line, flags, words and documents agree for each instruction."""
     text = _text(path)
 
-    ours = _ours(text)
+    ours = read_here(text)
 
-    assert ours == _theirs(text)
+    assert ours == read_as_buildkit(text)
 
 
 _PIECES = st.sampled_from(
@@ -293,7 +293,7 @@ def test_whole_files_are_read_or_refused_as_buildkit_does(text: str) -> None:
 
 def test_the_corpus_is_large_enough_to_mean_something() -> None:
     """At least twenty files, and every instruction that exists occurs in one of them."""
-    keywords = {row[0] for path in CORPUS for row in _ours(_text(path))}
+    keywords = {row[0] for path in CORPUS for row in read_here(_text(path))}
 
     assert len(CORPUS) >= 20
     assert keywords == KEYWORDS
