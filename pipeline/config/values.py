@@ -173,9 +173,7 @@ class PolicyRules:
     fixable_only: bool | None = None  # packages without a fixed version only warn
     most: Mapping[str, Times] | None = None  # severity to how many may stay
     only_new: bool | None = None  # what the baseline knows does not block
-    only_changed_lines: bool | None = (
-        None  # what stands on lines that the change did not touch does not block
-    )
+    only_changed_lines: bool | None = None  # what the change did not touch does not block
     unchecked: Literal["block", "warn"] | None = None  # None: blocks where there is an environment
     unused_waivers: Literal["block", "warn"] | None = None
 

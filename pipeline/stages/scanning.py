@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pipeline
-from pipeline.graph.changes import base_of, changed_lines
 from pipeline.graph.context import CheckFailed, Skip
+from pipeline.graph.inputs import GitFailed
 from pipeline.graph.outcome import Failure
 from pipeline.scan import baseline, waivers
 from pipeline.scan.document import Document, dump_document
@@ -17,6 +18,7 @@ from pipeline.scan.policy import Context as Facts
 from pipeline.scan.policy import judge, policy_of
 from pipeline.scan.render import blocking_sentence, counts_of, finding_lines, scan_line, verdict_lines
 from pipeline.scan.sarif import sarif
+from pipeline.stages.changes import changed_lines, find_base
 from pipeline.stages.containers import StageBroken
 from pipeline.stages.results import Findings, Scanned
 from pipeline.stages.standing import today, value_now
@@ -131,12 +133,12 @@ def facts_of(ctx: Context, policy: Policy, kinds: frozenset[str]) -> Facts:
 
 def _changed(ctx: Context) -> dict[str, frozenset[int]] | None:
     """Return the lines of the change; None where git cannot tell, and then every finding counts."""
-    ref = base_of(ctx.root)
     ctx.depend_on("base", value_now(ctx.root, "base") or "")
-    if not ref:
-        ctx.warn("every finding counts as new: no branch is known that this one goes into")
+    try:
+        return changed_lines(ctx.root, find_base(ctx.root, None, os.environ))
+    except GitFailed as error:
+        ctx.warn(f"every finding counts as new: {error}")
         return None
-    return changed_lines(ctx.root, ref)
 
 
 def load_waivers(root: Path) -> tuple[waivers.Waiver, ...]:

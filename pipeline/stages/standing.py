@@ -53,10 +53,12 @@ def _waivers(root: Path) -> str:
 
 
 def _base(root: Path) -> str:
-    from pipeline.graph.changes import base_of
-    from pipeline.graph.inputs import git
+    import os
 
-    ref = base_of(root)
-    if not ref:
-        return ""
-    return git(root, "merge-base", "--end-of-options", ref, "HEAD", what="find the base").decode().strip()
+    from pipeline.graph.inputs import GitFailed
+    from pipeline.stages.changes import find_base
+
+    try:
+        return find_base(root, None, os.environ)
+    except GitFailed:
+        return ""  # then every finding counts, whatever changed
