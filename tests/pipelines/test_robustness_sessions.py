@@ -150,7 +150,7 @@ class Work:
 
     def launchers(self) -> list[int]:
         """The programs that run containers."""
-        return [pid for pid, command in self.project.left().items() if command == "launcher"]
+        return [pid for pid, command in self.project.left().items() if command.startswith("launcher")]
 
 
 def children_of(pid: int) -> list[int]:

@@ -9,7 +9,8 @@
  * only in the child's mount namespace, so nothing has to be unmounted, however it ends.
  *
  * Paths inside the container are resolved by openat2 with RESOLVE_IN_ROOT: an image's links cannot
- * lead out of it. Called as `launcher init COMMAND...` it is only the init, for an OCI runtime; called as
+ * lead out of it. Called as `launcher serve`, with a socket as descriptor 3, it starts launchers (launcher_serve.c).
+ * Called as `launcher init COMMAND...` it is only the init, for an OCI runtime; called as
  * `launcher filter` it prints the system call filter, for a runner that takes one. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -309,14 +310,15 @@ int main(int argc, char **argv, char **env) {
         const struct sock_filter *filter = build_filter(&count);
         return filter == NULL || fwrite(filter, sizeof *filter, count, stdout) != count || fflush(stdout) != 0;
     }
-    if (fcntl(STATUS_FD, F_SETFD, FD_CLOEXEC) != 0) refuse("usage: launcher init COMMAND...\n");
     /* Until the command runs nobody may look into this process, which knows secrets and the host. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) refuse("prctl: %s\n", reason(errno));
-    status_fd = STATUS_FD;
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL);
+    if (argc == 2 && strcmp(argv[1], "serve") == 0) serve();
+    if (fcntl(STATUS_FD, F_SETFD, FD_CLOEXEC) != 0) refuse("usage: launcher serve, or launcher init COMMAND...\n");
+    status_fd = STATUS_FD;
     static struct spec spec;
     read_spec(&spec);
     if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) != 0) fail('E', errno, "tie the container to the engine");

@@ -41,6 +41,9 @@ _Noreturn void fail(char kind, int code, const char *format, ...);
 void *allocate(size_t count, size_t size);
 void read_spec(struct spec *spec);
 
+/* launcher_serve.c: returns in each process that is to become a launcher. */
+void serve(void);
+
 /* launcher_mounts.c: the container's file systems. */
 int open_in_root(int root, const char *path, uint64_t flags, uint64_t mode);
 void append(char *path, const char *name);

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import array
 import asyncio
-import fcntl
 import os
 import signal
 import socket
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pipeline.engine.runtime.cgroups import Cgroups
 from pipeline.engine.runtime.errors import RedirectFailed, RunnerFailed
+from pipeline.engine.runtime.launcher_server import LauncherServer
 from pipeline.engine.runtime.spec import Running
 from pipeline.engine.runtime.wire import encode
 from pipeline.errors import EngineError
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 LAUNCHER: Final = Path(__file__).with_name("launcher")
 _MESSAGE_BYTES: Final = 8192
-_LOWEST_OWN_FD: Final = 10
-_RESET_SIGNALS: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 class LauncherMissing(EngineError):
@@ -50,7 +47,7 @@ class LauncherRunner:
     def __init__(self, program: Path = LAUNCHER, *, limits: Limits | None = None) -> None:
         if not os.access(program, os.X_OK):
             raise LauncherMissing(program)
-        self._program = _sealed_copy(program)
+        self._server = LauncherServer(program)
         self.cgroups: Cgroups | None = Cgroups(limits)
 
     async def run(
@@ -65,7 +62,7 @@ class LauncherRunner:
         """Run to the end; see `Runner.run`."""
         handshake = started is not None or bool(spec.redirect_stdout or spec.redirect_stderr)
         message = _encoded(spec, handshake=handshake)
-        process = _Process(self._program, message, (stdin, stdout, stderr))
+        process = _Process(self._server, message, (stdin, stdout, stderr))
         try:
             if started is not None:
                 await process.greet(spec, started)
@@ -78,25 +75,11 @@ class LauncherRunner:
     ) -> int:
         """Run in a running container; see `Runner.run_inside`."""
         message = _encoded(spec, handshake=False, join=True)
-        process = _Process(self._program, message, (stdin, stdout, stderr), join=running.pidfd)
+        process = _Process(self._server, message, (stdin, stdout, stderr), join=running.pidfd)
         try:
             return await process.ended(spec)
         finally:
             await process.close()
-
-
-def _sealed_copy(program: Path) -> int:
-    """Return a descriptor of a copy that nobody can change, a container that reopens it included."""
-    low = os.memfd_create("launcher", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    # Out of the way of the numbers that the launcher's own descriptors get.
-    copy = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _LOWEST_OWN_FD)
-    os.close(low)
-    content = memoryview(program.read_bytes())
-    while content:
-        content = content[os.write(copy, content) :]
-    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-    fcntl.fcntl(copy, fcntl.F_ADD_SEALS, seals)
-    return copy
 
 
 def _encoded(spec: ExecSpec, *, handshake: bool, join: bool = False) -> bytes:
@@ -110,55 +93,56 @@ class _Process:
     """One launcher process: its end, and the socket on which it reports."""
 
     def __init__(
-        self, program: int, message: bytes, stdio: tuple[int, int, int], *, join: int | None = None
+        self, server: LauncherServer, message: bytes, stdio: tuple[int, int, int], *, join: int | None = None
     ) -> None:
-        # The launcher dies with the thread that started it, so this is not for worker threads.
         self._loop = asyncio.get_running_loop()
-        with ExitStack() as stack:
-            self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            stack.callback(theirs.close)
-            self.socket.setblocking(False)
-            spec_fd = os.memfd_create("spec", os.MFD_CLOEXEC)
-            stack.callback(os.close, spec_fd)
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.setblocking(False)
+        spec_fd = os.memfd_create("spec", os.MFD_CLOEXEC)
+        try:
             rest = memoryview(message)
             while rest:
                 rest = rest[os.write(spec_fd, rest) :]
-            sources = [*stdio, spec_fd, theirs.fileno(), *([join] if join is not None else [])]
-            actions = []
-            for target, source in enumerate(sources):
-                # Out of the way of the low numbers first, or one would overwrite another.
-                high = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _LOWEST_OWN_FD)
-                stack.callback(os.close, high)
-                actions.append((os.POSIX_SPAWN_DUP2, high, target))
-            try:
-                pid = os.posix_spawn(
-                    f"/proc/self/fd/{program}",
-                    ["launcher"],
-                    {},
-                    file_actions=actions,
-                    setsigdef=_RESET_SIGNALS,
-                )
-            except OSError as error:
-                self.socket.close()
-                raise RunnerFailed(f"cannot start the launcher: {error.strerror}") from error
-        self._pidfd = os.pidfd_open(pid)
+            joined = [join] if join is not None else []
+            server.start([*stdio, spec_fd, theirs.fileno(), *joined])
+        except BaseException:
+            self.socket.close()
+            raise
+        finally:
+            os.close(spec_fd)
+            theirs.close()
+        self._pidfd: int | None = None
         self._status: int | None = None
+        self._refusal = b""
+        self._start = self._loop.create_future()
         self._end = self._loop.create_future()
-        self._loop.add_reader(self._pidfd, self._on_end)
+        self._loop.add_reader(self.socket, self._on_start)
+
+    def _on_start(self) -> None:
+        self._loop.remove_reader(self.socket)
+        text, descriptors = self._receive()
+        if text == b"M":
+            [self._pidfd] = descriptors
+            self._loop.add_reader(self._pidfd, self._on_end)
+        else:
+            self._refusal = text
+            self._end.set_result(None)
+        self._start.set_result(None)
 
     def _on_end(self) -> None:
+        assert self._pidfd is not None  # noqa: S101 - it is what was waited for
         self._loop.remove_reader(self._pidfd)
         result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         assert result is not None  # noqa: S101 - only WNOHANG may find nothing
         exited = result.si_code == os.CLD_EXITED
         self._status = result.si_status if exited else 128 + result.si_status
-        if not self._end.done():
-            self._end.set_result(None)
+        self._end.set_result(None)
 
     async def greet(self, spec: ExecSpec, started: Callable[[Running], None]) -> None:
         """Wait until everything is set up, tell `started`, let the command go."""
         pidfd: int | None = None
         redirects: list[int] | None = None
+        await asyncio.shield(self._start)
         try:
             while pidfd is None or redirects is None:
                 text, descriptors = await self._message()
@@ -207,7 +191,9 @@ class _Process:
     async def ended(self, spec: ExecSpec) -> int:
         """Wait for the end and return the exit code."""
         await asyncio.shield(self._end)
-        assert self._status is not None  # noqa: S101 - set before the future
+        if self._status is None:
+            _raise_reported(self._refusal)
+            raise RunnerFailed("cannot start the launcher: the process that starts them has ended")
         text, descriptors = self._receive()
         while text:
             _close_all(descriptors)
@@ -217,16 +203,19 @@ class _Process:
 
     async def close(self) -> None:
         """Kill the container unless it has ended, and wait until it is gone, whoever cancels meanwhile."""
-        if self._status is None:
-            signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
-            while not self._end.done():
-                try:
-                    await asyncio.shield(self._end)
-                except asyncio.CancelledError:
-                    # The caller raises its own cancellation again; first the container has to be gone.
-                    continue
+        told = False
+        while not self._end.done():
+            if self._pidfd is not None and not told:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+                told = True
+            try:
+                await asyncio.shield(self._end if self._start.done() else self._start)
+            except asyncio.CancelledError:
+                # The caller raises its own cancellation again; first the container has to be gone.
+                continue
         self.socket.close()
-        os.close(self._pidfd)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
 
 
 def _close_all(descriptors: list[int]) -> None:
