@@ -53,6 +53,8 @@ TODAY = "Debian {} from its packages of today, not the registry's image"
         ("python:3.9", "python 3.9", "bullseye", "python 3.9.2 from Debian bullseye"),
         ("python:3-slim", "python 3.13", "trixie", "python 3.13.5 from Debian trixie"),
         ("python:slim-bookworm", "python 3.13", "trixie", "python 3.13.5 from Debian trixie"),
+        ("debian:sid-slim", "debian sid", "sid", TODAY.format("sid")),
+        ("debian:unstable", "debian sid", "sid", TODAY.format("sid")),
         ("debian:testing", "debian forky", "forky", TODAY.format("forky")),
         ("ubuntu", "ubuntu resolute", "resolute", UBUNTU_TODAY.format("resolute")),
         ("docker.io/library/ubuntu:24.04", "ubuntu noble", "noble", UBUNTU_TODAY.format("noble")),
@@ -93,7 +95,10 @@ def test_an_official_image_has_a_stand_in_that_says_what_it_is(
         ("python:3.15-slim", "recipes know python 3.9, 3.10, 3.11, 3.12, 3.13 and 3.14, not 3.15"),
         ("python:2.7", "recipes know python 3.9, 3.10, 3.11, 3.12, 3.13 and 3.14, not 2.7"),
         ("node:26", "recipes know node 12, 18, 20, 22 and 24, not 26"),
-        ("debian:sid", "recipes know the Debian releases trixie, bookworm, bullseye and forky, not `sid`"),
+        (
+            "debian:buster",
+            "recipes know the Debian releases trixie, bookworm, bullseye, forky and sid, not `buster`",
+        ),
         ("ubuntu:20.04", "recipes know the Ubuntu releases resolute, noble and jammy, not `20.04`"),
         ("python:rc-slim", "no recipe knows the version `rc`"),
         ("debian@sha256:" + "0" * 64, "it is pinned by digest, which only the registry's own image has"),
@@ -166,6 +171,7 @@ def test_the_machines_apt_sources_name_the_mirrors(tmp_path: Path) -> None:
     assert (archive.main, archive.security, archive.keyring) == (
         "https://mirror.example/debian", "https://mirror.example/security", keyring,
     )  # fmt: skip
+    assert archive.sources("sid") == f"deb [signed-by={keyring}] https://mirror.example/debian sid main\n"
     assert archive.sources("trixie") == (
         f"deb [signed-by={keyring}] https://mirror.example/debian trixie main\n"
         f"deb [signed-by={keyring}] https://mirror.example/debian trixie-updates main\n"
@@ -402,6 +408,7 @@ class TestBuild:
         (sources,) = (root / "etc/apt/sources.list.d").iterdir()
         (keyring,) = set(re.findall(r"^Signed-By: /(.*)$", sources.read_text(), re.MULTILINE))
         assert (root / keyring).is_file()
+        assert inside(root, "apt-get", "--version").startswith("apt ")
         assert inside(root, "python3", "--version").startswith(f"Python {version}.")
         assert inside(root, "/usr/local/bin/python", "--version") == inside(
             root, f"python{version}", "--version"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pipeline.engine.recipes.keys import find_keyring
-from pipeline.engine.recipes.releases import ALIASES, DEBIAN, Distribution, releases_of
+from pipeline.engine.recipes.releases import ALIASES, DEBIAN, Distribution, has_updates, releases_of
 from pipeline.errors import EngineError
 
 if TYPE_CHECKING:
@@ -48,9 +48,11 @@ class Archive:
     def sources(self, suite: str) -> str:
         """Return the lines for apt's sources."""
         signed = f"[signed-by={self.keyring}]"
-        pockets = [(self.main, suite), (self.main, f"{suite}-updates")]
-        if self.security:
-            pockets.append((self.security, f"{suite}-security"))
+        pockets = [(self.main, suite)]
+        if has_updates(suite):
+            pockets.append((self.main, f"{suite}-updates"))
+            if self.security:
+                pockets.append((self.security, f"{suite}-security"))
         return "".join(f"deb {signed} {address} {name} {self.components}\n" for address, name in pockets)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Final
 
+from pipeline.engine.recipes.releases import has_updates
 from pipeline.engine.recipes.servers import SERVERS, server_hooks
 
 if TYPE_CHECKING:
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 _SOURCES: Final = """\
 Types: deb
 URIs: {of.main}
-Suites: {suite} {suite}-updates
+Suites: {suites}
 Components: {of.components}
 Signed-By: {of.keyring}
+"""
+_SECURITY: Final = """\
 
 Types: deb
 URIs: {of.security}
@@ -59,11 +62,14 @@ exec "$@"
 
 def customize_hooks(recipe: Recipe) -> list[str]:
     """Return the hooks of a recipe, in order."""
-    of = recipe.distribution
+    of, suite = recipe.distribution, recipe.suite
     hooks = [
         'rm -f "$1/etc/apt/sources.list" "$1"/etc/apt/sources.list.d/*',
         _write(
-            f"etc/apt/sources.list.d/{of.name.lower()}.sources", _SOURCES.format(suite=recipe.suite, of=of)
+            f"etc/apt/sources.list.d/{of.name.lower()}.sources",
+            _SOURCES.format(suites=f"{suite} {suite}-updates", of=of) + _SECURITY.format(suite=suite, of=of)
+            if has_updates(suite)
+            else _SOURCES.format(suites=suite, of=of),
         ),
         _write("etc/apt/apt.conf.d/90image", _APT_CONF),
         # The machine's name and name servers must not show, nor its apt options.

@@ -165,7 +165,7 @@ def _system(distribution: Distribution, words: list[str], *, is_slim: bool) -> R
         name=f"{distribution.name.lower()} {suite}",
         family="debian" if distribution == DEBIAN else "ubuntu",
         suite=suite,
-        packages=(),
+        packages=distribution.extra_packages,
         is_slim=is_slim,
         distribution=distribution,
         note=f"{distribution.name} {suite} from its packages of today, not the registry's image",
@@ -190,7 +190,7 @@ def _runtime(family: Family, words: list[str], *, is_slim: bool) -> Recipe | str
         base,
         suite=release.suite,
         distribution=release.distribution,
-        packages=tuple(sorted(set(packages))),
+        packages=tuple(sorted({*packages, *release.distribution.extra_packages})),
         is_slim=is_slim,
         note=note,
     )

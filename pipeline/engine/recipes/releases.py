@@ -23,6 +23,7 @@ class Distribution:
     keyring: str  # file of the keys that sign it
     keyring_package: str
     components: str
+    extra_packages: tuple[str, ...] = ()  # that an image needs and the minimal base lacks
 
 
 DEBIAN: Final = Distribution(
@@ -40,6 +41,7 @@ UBUNTU: Final = Distribution(
     keyring="/usr/share/keyrings/ubuntu-archive-keyring.gpg",
     keyring_package="ubuntu-keyring",
     components="main universe",
+    extra_packages=("apt", "ubuntu-keyring"),
 )
 
 
@@ -52,6 +54,7 @@ class Release:
     python: str
     node: str
     distribution: Distribution = DEBIAN
+    has_updates: bool = True  # in suites of their own, `-updates` and `-security`
 
 
 RELEASES: Final = (
@@ -59,11 +62,12 @@ RELEASES: Final = (
     Release(suite="bookworm", number="12", python="3.11.2", node="18.20.4"),
     Release(suite="bullseye", number="11", python="3.9.2", node="12.22.12"),
     Release(suite="forky", number="14", python="3.14.8", node="24.21.0"),
+    Release(suite="sid", number="unstable", python="3.14.10", node="24.22.2", has_updates=False),
     Release(suite="resolute", number="26.04", python="3.14.3", node="22.22.1", distribution=UBUNTU),
     Release(suite="noble", number="24.04", python="3.12.3", node="18.19.1", distribution=UBUNTU),
     Release(suite="jammy", number="22.04", python="3.10.12", node="12.22.9", distribution=UBUNTU),
 )
-"""In the order of preference: Debian's releases, the newest first, the one it tests, then Ubuntu's."""
+"""In the order of preference: Debian's releases, the newest first, what it tests and makes, then Ubuntu's."""
 
 ALIASES: Final = {
     "stable": "trixie",
@@ -72,6 +76,11 @@ ALIASES: Final = {
     "testing": "forky",
     **{release.number: release.suite for release in RELEASES},
 }
+
+
+def has_updates(suite: str) -> bool:
+    """Say whether a suite's updates are in suites of their own."""
+    return all(release.has_updates for release in RELEASES if release.suite == suite)
 
 
 def releases_of(distribution: Distribution) -> tuple[Release, ...]:
