@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 TYPICAL: Final = "typical"  # the geometric mean
 DRAWS: Final = 1000
 FALSE_ALARMS: Final = 0.05  # of a whole comparison, shared by everything that is looked at
-CALM_S: Final = 0.002  # seconds in which 10 % of the requests were sent later than this are left out
+CALM_S: Final = 0.002  # seconds in which 10 % of the requests were sent later than this are left out,
+CALM_SHARE: Final = 0.25  # or than this share of the typical response time, if that is more
 BLOCKS: Final = 20  # a run is cut into about so many
 BLOCKS_MIN: Final = 8
 REQUESTS_MIN: Final = 100  # of an endpoint in each run; fewer are not compared
@@ -92,8 +93,9 @@ def calm(measurement: Measurement) -> Measurement:
 
     It shows in the generator, which is late then; a service that is slow does not make it so.
     """
-    lags = measurement.generator.lag
-    kept = [second for second, lag in enumerate(lags) if not lag or lag.quantile(0.9) <= CALM_S]
+    lags, times = measurement.generator.lag, measurement.total.times
+    most_s = max(CALM_S, CALM_SHARE * geometric_mean(times)) if times else CALM_S
+    kept = [second for second, lag in enumerate(lags) if not lag or lag.quantile(0.9) <= most_s]
     if len(kept) == len(lags):
         return measurement
     endpoints = tuple(

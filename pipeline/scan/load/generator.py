@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 WORKERS_START_S: Final = 1.0  # until all of them are up
 SWEEP_S: Final = 0.02  # how often requests that took too long are looked for
-CHOICES: Final = 4096  # the drawn order of the endpoints, then repeated
+ORDER_LENGTH: Final = 4096  # then it is repeated
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 BURST: Final = 32  # requests sent in a row
 FORMAT: Final = 1
@@ -52,8 +52,7 @@ class Load:
         self.seconds = math.ceil(self.duration_s)
         self.endpoints = [self._endpoint(table) for table in plan["requests"]]
         self._draw = random.Random(int(plan.get("seed", 1)))  # noqa: S311 - a workload, the same each time
-        weights = [float(table.get("weight", 1)) for table in plan["requests"]]
-        self._order = self._draw.choices(self.endpoints, weights, k=CHOICES)
+        self._order = self._drawn_order([int(table.get("weight", 1)) for table in plan["requests"]])
         self.lags = [Histogram() for _ in range(self.seconds)]
         self.service = Histogram()  # from sending, as a closed workload would time it
         self.due_count = self.attempted = 0
@@ -78,6 +77,20 @@ class Load:
             windows=[Histogram() for _ in range(self.seconds)],
             failed=[0] * self.seconds,
         )
+
+    def _drawn_order(self, weights: Sequence[int]) -> list[Endpoint]:
+        """The endpoints in an order that is drawn, but exact to their weights in each round."""
+        divisor = math.gcd(*weights)
+        one = [
+            endpoint
+            for endpoint, weight in zip(self.endpoints, weights, strict=True)
+            for _ in range(weight // divisor)
+        ]
+        order: list[Endpoint] = []
+        while len(order) < ORDER_LENGTH:
+            self._draw.shuffle(one)
+            order += one
+        return order
 
     async def run(self) -> dict[str, Any]:
         """Send everything, wait for the answers, and tell what came of it."""
@@ -132,23 +145,20 @@ class Load:
 
     def _begin(self, due: float, now: float) -> None:
         number = self._index // self.workers
-        endpoint = self._order[self._index % CHOICES]
+        endpoint = self._order[self._index % len(self._order)]
         window = int(self._offset - self.warmup_s) if self._offset >= self.warmup_s else -1
         job = Job(endpoint, endpoint.messages[number % len(endpoint.messages)], due, window)
         if window >= 0:
             self.due_count += 1
             self.lags[window].record(now - due)
+            # What must wait for another request's connection is not sent when it is due.
+            self.attempted += bool(self._idle) or self._open < self.max_connections
         self._running.append(job)
         if self._idle:
-            self._send(self._idle.pop(), job, now)
+            self._idle.pop().send(job, now)
         else:
             self._waiting.append(job)
             self._connect()
-
-    def _send(self, connection: Connection, job: Job, now: float) -> None:
-        if job.window >= 0 and not job.is_retried:
-            self.attempted += 1
-        connection.send(job, now)
 
     def _connect(self) -> None:
         """Open a connection for whoever waits, within the limit."""
@@ -179,7 +189,6 @@ class Load:
             while self._waiting:
                 job = self._waiting.popleft()
                 if not job.is_over:
-                    self.attempted += job.window >= 0 and not job.is_retried
                     self.failed(job, "connect")
                     break
             self._connect()
@@ -189,7 +198,7 @@ class Load:
         while self._waiting:
             job = self._waiting.popleft()
             if not job.is_over:
-                self._send(connection, job, self._clock())
+                connection.send(job, self._clock())
                 return
         self._idle.append(connection)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DURATION_S: Final = 30.0
 DURATION_MAX_S: Final = 600.0  # that is chosen for a user, not by one
-SPARE: Final = 1.1  # requests beyond those needed: the order is drawn
+SPARE: Final = 1.1  # requests beyond those needed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ def duration_for(requests: Sequence[Request], settings: PerformanceSettings) -> 
         return float(settings.duration_s)
     rarest = min(one.weight for one in requests) / sum(one.weight for one in requests)
     needed_s = settings.minimum_requests * SPARE / (settings.rate * rarest)
-    return float(min(max(DURATION_S, math.ceil(needed_s)), DURATION_MAX_S))
+    return float(min(max(DURATION_S, math.ceil(needed_s - 1e-6)), DURATION_MAX_S))
 
 
 def generator_plan(

@@ -124,7 +124,12 @@ def _unsound(measurement: Measurement, limits: Limits) -> list[Line]:
                 ("saturation", f"5 % of the requests were handled more than {ms(lag)} after they were due")
             )
     if measurement.achieved < limits.achieved_min:
-        found.append(("rate", f"only {measurement.achieved:.1%} of the requests that were due were sent"))
+        found.append(
+            (
+                "rate",
+                f"all connections were taken: {measurement.achieved:.1%} of the requests were sent when due",
+            )
+        )
     return [
         Line(
             verdict=Verdict.NOT_CHECKED,
