@@ -12,7 +12,9 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.config.values import (
+    AdvisorySettings,
     Config,
+    DependencyScanSettings,
     HealthSettings,
     LimitSettings,
     PerformanceSettings,
@@ -21,6 +23,7 @@ from pipeline.config.values import (
     RequestSettings,
     ServiceSettings,
     StageSettings,
+    dependency_scan_of,
     performance_of,
     policy_of,
     service_of,
@@ -64,6 +67,7 @@ def _plain(made_of: object) -> Any:
     classes = (
         *(Config, StageSettings, ServiceSettings, HealthSettings),
         *(PerformanceSettings, RequestSettings, LimitSettings, PolicySettings, PolicyRules),
+        *(DependencyScanSettings, AdvisorySettings),
     )
     shape = {f"{cls.__name__}.{item.name}": str(item.type) for cls in classes for item in fields(cls)}
     return json.loads(json.dumps([FORMAT, shape, made_of], default=str, sort_keys=True))
@@ -74,13 +78,14 @@ def _rebuild(table: dict[str, Any]) -> Config:
     sections = {
         item.name: type(getattr(default, item.name))(**_frozen(table[item.name]))
         for item in fields(Config)
-        if item.name not in ("stages", "services", "performance", "policy", "origins")
+        if item.name not in ("stages", "services", "performance", "policy", "dependency_scan", "origins")
     }
     stages = {name: StageSettings(**_frozen(one)) for name, one in table["stages"].items()}
     services = {name: service_of(_frozen(one)) for name, one in table["services"].items()}
     performance = performance_of(_frozen(table["performance"]))
     policy = policy_of(_frozen(table["policy"]))
     nested: dict[str, Any] = {"services": services, "performance": performance, "policy": policy}
+    nested["dependency_scan"] = dependency_scan_of(_frozen(table["dependency_scan"]))
     return Config(**sections, stages=stages, **nested)
 
 

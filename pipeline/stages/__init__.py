@@ -48,6 +48,8 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     stages: list[AnyStage] = [checkout]
     if python is not None:
         stages += python_stages(root, python, config, files)
+    if (scanned := dependency_stage(files, has_python=python is not None)) is not None:
+        stages.append(scanned)
     name = image_name(python.name if python is not None and python.name else root.name)
     dockerfiles = find_dockerfiles(files, name, lambda path: _text(root / path))
     if dockerfiles:
@@ -55,6 +57,17 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     if (loaded := load_stage(root, config, files)) is not None:
         stages.append(loaded)
     return stages
+
+
+def dependency_stage(files: Sequence[str], *, has_python: bool) -> AnyStage | None:
+    """Return `dependency_scan` for a project that names packages; it reads what names them, and imports."""
+    from pipeline.scan.packages.found import find_locks
+    from pipeline.stages.dependency_scan import dependency_scan
+
+    locks = find_locks(files)
+    if not locks and not has_python:
+        return None
+    return _fitted(dependency_scan, {}, (*locks, *(("**/*.py",) if has_python else ()), "pyproject.toml"))
 
 
 def load_stage(root: Path, config: Config, files: Sequence[str]) -> AnyStage | None:

@@ -7,10 +7,11 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from pipeline.scan.packages import golang, java, node, php, python_locks, requirements, ruby, rust
+from pipeline.scan.packages.found import find_locks, is_pylock, is_requirements
 from pipeline.scan.packages.reading import LockBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from pipeline.scan.packages.package import Package
 
@@ -20,7 +21,6 @@ READERS: Final[Mapping[str, Callable[[str, str], list[Package]]]] = {
     "poetry.lock": python_locks.read_poetry,
     "pdm.lock": python_locks.read_pdm,
     "Pipfile.lock": python_locks.read_pipenv,
-    "pylock.toml": python_locks.read_pylock,
     "package-lock.json": node.read_npm,
     "npm-shrinkwrap.json": node.read_npm,
     "yarn.lock": node.read_yarn,
@@ -31,7 +31,6 @@ READERS: Final[Mapping[str, Callable[[str, str], list[Package]]]] = {
     "composer.lock": php.read_composer,
     "pom.xml": java.read_pom,
 }
-LEFT_OUT: Final = frozenset({"node_modules", "vendor", ".venv", "venv", "site-packages"})
 LARGEST_LOCK: Final = 64 * 1024**2
 
 
@@ -44,20 +43,13 @@ class LocksRead:
     broken: Mapping[str, str]  # that could not be read, and why
 
 
-def find_locks(paths: Sequence[str]) -> list[str]:
-    """The files that name packages, of a project's files."""
-    found = [path for path in paths if reader_of(path) is not None]
-    return sorted(path for path in found if LEFT_OUT.isdisjoint(PurePosixPath(path).parts))
-
-
-def reader_of(path: str) -> Callable[[str, str], list[Package]] | None:
-    """What reads a file; None for a file that names no packages."""
-    name = PurePosixPath(path).name
-    if name.startswith("pylock.") and name.endswith(".toml"):
+def reader_of(path: str) -> Callable[[str, str], list[Package]]:
+    """What reads a file that `is_lock`."""
+    if is_pylock(path):
         return python_locks.read_pylock
-    if requirements.is_requirements(path):
+    if is_requirements(path):
         return requirements.read_requirements
-    return READERS.get(name)
+    return READERS[PurePosixPath(path).name]
 
 
 def read_locks(files: Mapping[str, bytes]) -> LocksRead:
@@ -66,10 +58,8 @@ def read_locks(files: Mapping[str, bytes]) -> LocksRead:
     broken: dict[str, str] = {}
     paths = find_locks(sorted(files))
     for path in paths:
-        reader = reader_of(path)
         try:
-            if reader is not None:
-                packages += reader(path, _text(path, files[path]))
+            packages += reader_of(path)(path, _text(path, files[path]))
         except LockBroken as error:
             broken[path] = error.why
     read = tuple(path for path in paths if path not in broken)

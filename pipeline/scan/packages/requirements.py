@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 from typing import Final
 
 from packaging.requirements import InvalidRequirement, Requirement
 
 from pipeline.scan.packages.package import Package
 
-_NAME: Final = re.compile(r"(?:[\w.-]*[-_.])?(?:requirements|constraints)(?:[-_.][\w.-]*)?\.(?:txt|lock)$")
 _DEV: Final = re.compile(r"dev|test|lint|doc|typing|ci\b", re.IGNORECASE)
 _HASH: Final = re.compile(r"--hash[= ](\S+)")
 _EGG: Final = re.compile(r"[#&]egg=([A-Za-z0-9._-]+)")
-
-
-def is_requirements(path: str) -> bool:
-    """Whether a file is named as requirements are: `requirements-dev.txt`, `requirements/base.txt`."""
-    place = PurePosixPath(path)
-    in_folder = place.parent.name == "requirements" and place.suffix in (".txt", ".lock")
-    return in_folder or (_NAME.match(place.name) is not None and "docs" not in place.parts[:-1])
 
 
 def read_requirements(path: str, text: str) -> list[Package]:

@@ -47,7 +47,10 @@ def test_stages_are_those_that_apply_to_the_project(tmp_path: Path) -> None:
 
     stages = default_stages(tmp_path, load_config(tmp_path))
 
-    expected = ["checkout", "deps", "build", "unit", "sast", "quality", "container_build"]
+    expected = [
+        *("checkout", "deps", "build", "unit", "sast", "quality"),
+        *("dependency_scan", "container_build"),
+    ]
     assert [one.name for one in stages] == expected
     assert list(Graph(stages).order) == expected
 
@@ -55,7 +58,7 @@ def test_stages_are_those_that_apply_to_the_project(tmp_path: Path) -> None:
 def test_a_project_of_scripts_has_no_build_and_no_image(tmp_path: Path) -> None:
     write(tmp_path, "app.py")
 
-    assert names(tmp_path) == ["checkout", "deps", "unit", "sast", "quality"]
+    assert names(tmp_path) == ["checkout", "deps", "unit", "sast", "quality", "dependency_scan"]
 
 
 def test_a_project_without_python_has_its_images_alone(tmp_path: Path) -> None:
