@@ -23,12 +23,12 @@ _QUOTED: Final = (
     r"\"(?P<d>(?:[^\"\\\n]|\\.){1,2000})\"|'(?P<s>(?:[^'\\\n]|\\.){1,2000})'|`(?P<b>[^`\n]{1,2000})`)"
 )
 _TYPE: Final = r"\??:\s{0,3}[A-Za-z_&*][\w.\[\]|<>?:&* ,]{0,50}?\s{0,3}=(?![=>])"
-_SEPARATOR: Final = rf"\\{{0,2}}[\"'`]?[\])]?\s{{0,30}}(?:{_TYPE}|=>|:=|={{1,3}}|:|\|\|=|\?\?=)"
+_SEPARATOR: Final = rf"\\{{0,2}}[\"'`]?[\])]?\s{{0,30}}+(?:{_TYPE}|=>|:=|={{1,3}}|:|\|\|=|\?\?=)"
 _WRAPPED: Final = (
     r"(?:[A-Za-z_][\w.:<>&]{0,40}\(\s{0,10}|\(\s{0,30}|new\s+\w{1,30}\(\s{0,10})?"
     r"(?P<prefix>[rbuRBUfF@$&]{0,2})"
 )
-_AFTER_QUOTED: Final = re.compile(rf"{_SEPARATOR}\s{{0,30}}{_WRAPPED}{_QUOTED}")
+_AFTER_QUOTED: Final = re.compile(rf"{_SEPARATOR}\s{{0,30}}+{_WRAPPED}{_QUOTED}")
 _ARGUMENT: Final = re.compile(rf"\\?[\"'`]\s{{0,5}},\s{{0,20}}(?:default\s?=\s?)?(?P<prefix>[rbu]?){_QUOTED}")
 _SETTER: Final = re.compile(rf"\(\s{{0,10}}(?P<prefix>[rbu]?){_QUOTED}\s{{0,10}}[),]")
 _USER: Final = _QUOTED.replace("?P<", "?P<user_")
@@ -47,12 +47,8 @@ _ATTRIBUTE: Final = re.compile(
 )
 _INSIDE: Final = re.compile(r"(?:\s?=\s?|:\s)(?P<bare>[^\s\"'`;&,<>\\]{4,300})(?=[\"'`;&\\]|[,\s]|$)")
 _BARE: Final[dict[str, re.Pattern[str]]] = {
-    "yaml": re.compile(
-        r"[\"']?[ \t]*[:=][ \t]+(?P<bare>[^\s\"'{}\[\]][^\n]{3,500}?)[ \t]*(?:[ \t]#[^\n]*)?(?=\r?\n|$)"
-    ),
-    "lines": re.compile(
-        r"[ \t]*[:=][ \t]*(?P<bare>[^\s\"'][^\n]{3,500}?)[ \t]*(?:[ \t][#;][^\n]*)?(?=\r?\n|$)"
-    ),
+    "yaml": re.compile(r"[\"']?[ \t]*+[:=][ \t]++(?P<bare>[^\s\"'{}\[\]][^\n]{3,500}+)(?=\n|$)"),
+    "lines": re.compile(r"[ \t]*+[:=][ \t]*+(?P<bare>[^\s\"'][^\n]{3,500}+)(?=\n|$)"),
     "shell": re.compile(r"=(?P<bare>[^\s\"'`;&|<>()]{4,500})(?=[\s;&|)\"'`]|$)"),
     "docker": re.compile(r"=(?P<bare>[^\s\"'`]{4,500})(?=\s|$)"),
     "prose": re.compile(r"[`*]{0,2}[ \t]*[:=][ \t]*(?P<bare>[^\s\"'`<>()\[\]{},;]{4,500})(?=[\s,;`]|$)"),
@@ -65,7 +61,7 @@ _SPACED: Final = re.compile(
 _INSTRUCTION: Final = re.compile(r"(?:^|\n)[ \t]*(?:ENV|ARG)[ \t]+$", re.IGNORECASE)
 _YAML_MARK: Final = re.compile(r"[!*&][\w:./-]*(?:\s|$)|[|>][-+]?\d?$|[@%]|-\s|~$")
 _CALL: Final = re.compile(r"[A-Za-z_][\w.]*[(\[{]")
-_NEXT_OPTION: Final = re.compile(r"[,&]\w{1,30}=")
+_REST: Final = re.compile(r"[,&]\w{1,30}=|[ \t][#;]")  # another option, or a remark
 _LINE_ENDS: Final = re.compile(r"(?:\\[nrt])+$")
 _SPACED_NAMES: Final = frozenset({"requirepass", "masterauth", "by", "password", "secret"})
 
@@ -105,7 +101,7 @@ def assignments_at(text: str, start: int, end: int, style: Style) -> Iterator[As
             continue
         quoted = group != "bare"
         if not quoted:
-            value = _NEXT_OPTION.split(value, maxsplit=1)[0]
+            value = _REST.split(value, maxsplit=1)[0].rstrip()
         if not quoted and _is_expression(value, style):
             continue
         yield Assignment(

@@ -78,9 +78,10 @@ def kubernetes_secret(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
         r"kind[\"']?[ \t]*:[ \t]*[\"']?Secret[\"']?[ \t]*(?:,|\r?$|#)", text[at : at + 60], re.MULTILINE
     ):
         return
-    start = max(0, at - LONGEST)
-    for mark in _DOCUMENT.finditer(text, start, at):
-        start = mark.end()
+    before = text.rfind("kind: Secret", max(0, at - LONGEST), at)
+    if before >= 0 and text.find("\n---", before, at) < 0:
+        return  # that one has read the whole document
+    start = max(text.rfind("\n---", max(0, at - LONGEST), at), at - LONGEST, 0)
     following = _DOCUMENT.search(text, at, at + LONGEST)
     end = following.start() if following else min(len(text), at + LONGEST)
     for block in _BLOCK.finditer(text, start, end):

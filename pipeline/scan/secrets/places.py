@@ -33,6 +33,7 @@ _JWT: Final = re.compile(r"eyJ[\w-]{8,4000}\.eyJ[\w-]{4,8000}\.([\w-]{16,1500})"
 _PEM: Final = re.compile(
     r"-----BEGIN (?P<kind>[A-Z0-9 ]{0,30})PRIVATE KEY(?: BLOCK)?-----(?P<rest>[\s\S]{0,12000})"
 )
+_PEM_START: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,30}KEY[\s\S]{5,300}?[A-Za-z0-9+/]{24}")
 _PEM_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,30}PRIVATE KEY")
 _PEM_NOISE: Final = re.compile(
     r"\\r|\\n|\\t|[\s\"'+,\\|#*>]|(?:Proc-Type|DEK-Info|Version|Comment|Hash|X-[\w-]+):[^\n\\]{0,100}|<br/?>"
@@ -136,12 +137,10 @@ def oracle_password(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
 
 def jwt(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
     """A signed JSON Web Token, not one of those in documentation."""
+    if at and text[at - 1].isalnum() and text[at - 2 : at - 1] != "\\":
+        return
     match = _JWT.match(text, at)
-    if (
-        match is None
-        or is_stopgap(match[1])
-        or (at and text[at - 1].isalnum() and text[at - 2 : at - 1] != "\\")
-    ):
+    if match is None or is_stopgap(match[1]):
         return
     header = decoded(match[0].partition(".")[0])
     if header is not None and '"alg"' in header:
@@ -150,7 +149,7 @@ def jwt(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
 
 def private_key(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
     """A private key in PEM or PGP armour, also inside a string; its header alone is none."""
-    match = _PEM.match(text, at)
+    match = _PEM.match(text, at) if _PEM_START.match(text, at) else None
     if match is None:
         return
     end = _PEM_END.search(match["rest"])

@@ -1,0 +1,130 @@
+"""Gitleaks, where it is installed: what it finds besides, never kept with the secret in it.
+
+It is told its own default rules, for the project's `.gitleaks.toml` and ignore file could switch them off.
+Its exit code says nothing: it is the same for findings and for a missing path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pipeline.scan.scanner import Coverage, Missed, Scan, broken
+from pipeline.scan.secrets.report import GITLEAKS, TREE, Located, witness_of
+from pipeline.scan.secrets.rule import Hit
+from pipeline.scan.secrets.tree import canary
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+LIMIT_S: Final = 300.0
+CONFIG: Final = "[extend]\nuseDefault = true\n"
+CANARY: Final = "canary.env"
+CANARY_RULE: Final = "aws-access-token"
+
+
+class GitleaksBroken(Exception):
+    """Gitleaks did not say what it always says."""
+
+
+def find_gitleaks() -> str | None:
+    """Where gitleaks is installed, None where it is not."""
+    return shutil.which(GITLEAKS)
+
+
+def run_gitleaks(program: str, root: Path) -> bytes:
+    """Return its report as JSON, with an empty home and nothing of the project's settings.
+
+    Raises:
+        GitleaksBroken: It could not be run, or not in time.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        config, ignore, report = (Path(home) / name for name in ("config.toml", "ignore", "report.json"))
+        config.write_text(CONFIG, encoding="utf-8")
+        ignore.write_text("", encoding="utf-8")
+        argv = [program, "dir", str(root), "--no-banner", "--exit-code", "0", "--log-level", "error"]
+        argv += ["--config", str(config), "--gitleaks-ignore-path", str(ignore)]
+        argv += ["--report-format", "json", "--report-path", str(report)]
+        env = {"HOME": home, "PATH": os.environ.get("PATH", os.defpath)}
+        try:
+            subprocess.run(argv, cwd=home, env=env, capture_output=True, timeout=LIMIT_S, check=True)
+            return report.read_bytes()
+        except subprocess.CalledProcessError as error:
+            raise GitleaksBroken(f"it ended with exit code {error.returncode}") from error
+        except (subprocess.SubprocessError, OSError) as error:
+            raise GitleaksBroken(str(error)) from error
+
+
+def read_report(report: bytes, root: str, names: Collection[str]) -> list[Located]:
+    """What a report says of these files.
+
+    Raises:
+        GitleaksBroken: It is no report.
+    """
+    try:
+        rows = json.loads(report or b"null")
+        if not isinstance(rows, list):
+            raise TypeError("its report is no list")
+        return [one for row in rows if (one := _located(row, root)).path in names or one.path == CANARY]
+    except (ValueError, TypeError, KeyError) as error:
+        raise GitleaksBroken(f"its report cannot be read: {error}") from error
+
+
+def _located(row: dict[str, Any], root: str) -> Located:
+    hit = Hit(
+        rule=str(row["RuleID"]),
+        title=str(row.get("Description") or row["RuleID"]).partition(".")[0],
+        strength="generic" if str(row["RuleID"]).startswith("generic") else "provider",
+        value=str(row["Secret"]),
+        start=0,
+        end=0,
+        line=int(row["StartLine"]),
+        column=int(row.get("StartColumn", 0)),
+    )
+    path = os.path.relpath(str(row["File"]), root) if os.path.isabs(str(row["File"])) else str(row["File"])
+    return Located(hit=hit, path=path, scanner=GITLEAKS)
+
+
+def scan_with_gitleaks(program: str, root: Path, names: Collection[str]) -> tuple[Scan, list[Located]]:
+    """Run it over the files and over the canary; without that canary's finding its silence means nothing."""
+    coverage = Coverage(unit="files", expected=len(names), seen=len(names))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / CANARY).write_text(canary(), encoding="utf-8")
+            planted = read_report(run_gitleaks(program, Path(folder)), folder, {CANARY})
+        found = read_report(run_gitleaks(program, root), str(root), names)
+    except GitleaksBroken as error:
+        none = Coverage(
+            unit="files", expected=len(names), seen=0, missed=(Missed(what="all", why=str(error)),)
+        )
+        return broken(GITLEAKS, none, f"gitleaks broke: {error}"), []
+    if CANARY_RULE not in {one.hit.rule for one in planted}:
+        none = Coverage(unit="files", expected=len(names), seen=0)
+        return broken(GITLEAKS, none, "gitleaks did not find what was planted for it"), []
+    return Scan(scanner=GITLEAKS, state="complete", coverage=coverage), found
+
+
+def merge_hits(own: Sequence[Located], others: Sequence[Located]) -> list[Located]:
+    """Ours, with gitleaks as a witness where it saw the same value on the same line, and what only it saw."""
+    by_place: dict[tuple[str, int], list[Located]] = {}
+    for one in others:
+        by_place.setdefault((one.path, one.hit.line), []).append(one)
+    merged = []
+    for one in own:
+        place = (one.path, one.hit.line)
+        same = [other for other in by_place.get(place, ()) if _is_same(one, other)]
+        merged.append(replace(one, also_by=tuple(witness_of(other) for other in same)))
+        if same:
+            by_place[place] = [other for other in by_place[place] if other not in same]
+    return merged + [one for left in by_place.values() for one in left]
+
+
+def _is_same(one: Located, other: Located) -> bool:
+    """Whether two values are one secret: tools disagree about where it ends."""
+    return one.scanner == TREE and (one.hit.value in other.hit.value or other.hit.value in one.hit.value)
