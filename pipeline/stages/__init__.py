@@ -54,7 +54,7 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     dockerfiles = find_dockerfiles(files, name, lambda path: _text(root / path))
     if dockerfiles:
         stages.append(image_stage(dockerfiles, image_labels(root, python)))
-    if (loaded := load_stage(root, config, files)) is not None:
+    if (loaded := load_stage(root, config, files, has_image=bool(dockerfiles))) is not None:
         stages.append(loaded)
     return stages
 
@@ -70,7 +70,7 @@ def dependency_stage(files: Sequence[str], *, has_python: bool) -> AnyStage | No
     return _fitted(dependency_scan, {}, (*locks, *(("**/*.py",) if has_python else ()), "pyproject.toml"))
 
 
-def load_stage(root: Path, config: Config, files: Sequence[str]) -> AnyStage | None:
+def load_stage(root: Path, config: Config, files: Sequence[str], *, has_image: bool) -> AnyStage | None:
     """Return `performance` for a project that has a locustfile, or settings for it; None for others."""
     from pipeline.stages.performance import LOCUSTFILE, performance
 
@@ -83,6 +83,8 @@ def load_stage(root: Path, config: Config, files: Sequence[str]) -> AnyStage | N
     named = [one for one in (settings.openapi, settings.baseline) if one and not one.startswith("/")]
     reads_all = settings.service is not None or locustfile in files
     one = _fitted(performance, {}, None if reads_all else ("pyproject.toml", *named))
+    if has_image:  # it brings its dependencies along
+        one = dataclasses.replace(one, needs=tuple(need for need in one.needs if need.name != "deps"))
     return with_own_services(one, root, config, files, only_named=not config.services)
 
 

@@ -54,7 +54,7 @@ class Load:
         self._draw = random.Random(int(plan.get("seed", 1)))  # noqa: S311 - a workload, the same each time
         self._order = self._drawn_order([int(table.get("weight", 1)) for table in plan["requests"]])
         self.lags = [Histogram() for _ in range(self.seconds)]
-        self.service = Histogram()  # from sending, as a closed workload would time it
+        self.service = Histogram()  # from sending, not from when it was due
         self.due_count = self.attempted = 0
         self._began_wall = began
         self._idle: list[Connection] = []

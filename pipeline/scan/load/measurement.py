@@ -85,7 +85,7 @@ class Measurement:
     target_rate: float | None = None  # requests a second; None in a closed one
     due: int = 0
     attempted: int = 0
-    service_time: Histogram | None = None  # from sending, as a closed workload would have timed it
+    service_time: Histogram | None = None  # from sending, not from when it was due
     plan: str = ""  # digest of what was asked; only equal ones are compared
     machine: str = ""
     usage: Usage | None = None

@@ -1,0 +1,234 @@
+"""Print what the load test reaches against servers on loopback, beside what it must reach.
+
+    .venv/bin/python benchmarks/load.py [--locust PYTHON] [--runs 20] [PART …]
+
+Parts: stall, rate, lag, locust, regression; all of them when none is named. `locust` needs a Python that has
+Locust. The generator and the server run on a core each where there are two. Under other load the figures are
+of no use: the generator's own lag, printed with each, tells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pipeline.scan.load.compare import compare
+from pipeline.scan.load.histogram import merged
+from pipeline.scan.load.locust import locust_argv
+from pipeline.scan.load.measurement import Measurement, parse_measurement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
+PORT: Final = 18_731
+LOCUSTFILE: Final = """
+from locust import FastHttpUser, task
+
+class Visitor(FastHttpUser):
+    @task
+    def get(self):
+        self.client.get("/")
+"""
+
+
+class Fast(asyncio.Protocol):
+    """Answers at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer each request that ends."""
+        self.transport.write(OK * data.count(b"\r\n\r\n"))
+
+
+async def serve(kind: str, port: int, typical_s: float, seed: int) -> None:
+    """Serve for ever: `fast`, `stall` (one second in five) or `noisy` (lognormal around `typical_s`)."""
+    loop, began, draw = asyncio.get_running_loop(), time.monotonic(), random.Random(seed)  # noqa: S311
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                phase = (time.monotonic() - began) % 5
+                if kind == "noisy":
+                    await asyncio.sleep(typical_s * math.exp(draw.gauss(0, 0.4)))
+                elif phase > 4:
+                    await asyncio.sleep(5 - phase)
+                writer.write(OK)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    if kind == "fast":
+        await loop.create_server(Fast, "127.0.0.1", port)
+    else:
+        await asyncio.start_server(answer, "127.0.0.1", port)
+    await loop.create_future()
+
+
+@contextmanager
+def server(kind: str, typical_s: float = 0.0, seed: int = 0) -> Iterator[None]:
+    """Run a server as a process of its own."""
+    argv = [sys.executable, __file__, "--serve", kind, str(typical_s), str(seed)]
+    process = subprocess.Popen(pinned(argv, last=False))
+    time.sleep(0.7)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def pinned(argv: list[str], *, last: bool) -> list[str]:
+    """The command on the last CPU or on the first, where there are several."""
+    cpus = sorted(os.sched_getaffinity(0))
+    return argv if len(cpus) == 1 else ["taskset", "-c", str(cpus[-1] if last else cpus[0]), *argv]
+
+
+def generate(rate: float, seconds: float, **changes: Any) -> Measurement:
+    """Run the generator against the server."""
+    plan = {
+        "host": "127.0.0.1",
+        "port": PORT,
+        "rate": rate,
+        "warmup_s": 1,
+        "duration_s": seconds,
+        "timeout_s": 10,
+    }
+    plan |= {"max_connections": 2000, "requests": [{"name": "GET /", "paths": ["/"]}]}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plan.json"
+        path.write_text(json.dumps({**plan, **changes}))
+        argv = [sys.executable, "-m", "pipeline.scan.load.generator", str(path), "-"]
+        done = subprocess.run(pinned(argv, last=True), check=True, capture_output=True)
+    return parse_measurement(done.stdout, "result")
+
+
+def told(one: Measurement) -> str:
+    """How the generator fared."""
+    lag = merged(one.generator.lag).quantile(0.99) * 1000
+    memory = one.generator.memory_bytes / 1e6
+    return f"{one.rate:.0f}/s, lag p99 {lag:.2f} ms, {one.generator.cpu:.0%} of a core, {memory:.0f} MB"
+
+
+def stall() -> None:
+    """The stalling server's true p95 is 756 ms."""
+    for arrival in ("constant", "poisson"):
+        with server("stall"):
+            one = generate(100, 20, arrival=arrival)
+        times = one.total.times
+        print(
+            f"stall, {arrival:8} p50 {times.quantile(0.5) * 1000:.1f} p95 {times.quantile(0.95) * 1000:.0f} "
+            f"p99 {times.quantile(0.99) * 1000:.0f} ms (bar: p95 680 to 832); {told(one)}"
+        )
+
+
+def rate() -> None:
+    """The highest rates on one core."""
+    with server("fast"):
+        for wanted in (10_000, 15_000, 20_000):
+            one = generate(wanted, 5)
+            print(f"rate, {wanted}/s wanted: {told(one)} (bar: 10,000/s)")
+
+
+def lag() -> None:
+    """2,000 requests/s for ten seconds."""
+    with server("fast"):
+        one = generate(2000, 10)
+    print(f"lag, 2000/s for 10 s: {told(one)} (bar: 5 ms, 80 MB)")
+
+
+def locust(python: str) -> None:
+    """Locust as the stage calls it, against Locust by itself."""
+    with tempfile.TemporaryDirectory() as place, server("fast"):
+        folder = Path(place)
+        (folder / "locustfile.py").write_text(LOCUSTFILE)
+        program = str(Path(python).with_name("locust"))
+        listener = str(Path(__file__).parent.parent / "pipeline/scan/load/listener.py")
+        bare: list[float] = []
+        ours: list[float] = []
+        for _ in range(3):
+            base = f"http://127.0.0.1:{PORT}"
+            plain = [program, "-f", "locustfile.py", "--headless", "-u", "20", "-r", "20", "-t", "6s"]
+            bare.append(_locust_rate([*plain, "-H", base, "--only-summary", "--json-file", "out"], folder))
+            argv = locust_argv("locustfile.py", listener, base=base, users=20, seconds=6, out="out")
+            ours.append(_locust_rate([program, *argv[1:]], folder))
+    share = max(ours) / max(bare)
+    print(f"locust: {max(ours):.0f}/s in the stage's way, {max(bare):.0f}/s bare: {share:.0%} (bar: 80 %)")
+
+
+def _locust_rate(argv: list[str], folder: Path) -> float:
+    root = str(Path(__file__).parent.parent)
+    env = {**os.environ, "PYTHONPATH": root, "PIPELINE_LOAD_RESULT": str(folder / "result.json")}
+    subprocess.run(pinned(argv, last=True), cwd=folder, env=env, check=True, capture_output=True)
+    table = json.loads((folder / "out.json").read_text())
+    return float(sum(one["num_requests"] for one in table)) / 6
+
+
+def regression(runs: int) -> None:
+    """A server whose times are 30 % longer, and one whose times are not, against a stored run."""
+    found = alarms = left_out = 0
+    for number in range(runs):
+        before, same, slower = (
+            _noisy(0.020, 3 * number),
+            _noisy(0.020, 3 * number + 1),
+            _noisy(0.026, 3 * number + 2),
+        )
+        quiet, other = compare(before, same)
+        loud, more = compare(before, slower)
+        left_out += bool(other or more)
+        alarms += any(one.is_slower for one in quiet)
+        found += any(one.is_slower for one in loud)
+    print(
+        f"regression: 30 % found in {found} of {runs}, {alarms} false alarms "
+        f"(bar: 19 and 1 of 20); {left_out} with a machine too busy to compare on"
+    )
+
+
+def _noisy(typical_s: float, seed: int) -> Measurement:
+    with server("noisy", typical_s, seed):
+        return generate(60, 15)
+
+
+def main() -> None:
+    """Measure and print the parts."""
+    parts = ("stall", "rate", "lag", "locust", "regression")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", default=[])
+    parser.add_argument("--locust", default=sys.executable)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--serve", nargs=3)
+    given = parser.parse_args()
+    if given.serve:
+        asyncio.run(serve(given.serve[0], PORT, float(given.serve[1]), int(given.serve[2])))
+    wanted = given.parts or parts
+    if "stall" in wanted:
+        stall()
+    if "rate" in wanted:
+        rate()
+    if "lag" in wanted:
+        lag()
+    if "locust" in wanted:
+        locust(given.locust)
+    if "regression" in wanted:
+        regression(given.runs)
+
+
+if __name__ == "__main__":
+    main()
