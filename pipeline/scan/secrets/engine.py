@@ -135,7 +135,7 @@ def _is_boundary(text: str, at: int) -> bool:
     if at == 0:
         return True
     before = text[at - 1]
-    if not (before.isalnum() or before in "_+/"):
+    if not (before.isascii() and before.isalnum()) and before not in "_+/":
         return before != "-" or not text[at - 2 : at - 1].isalnum()
     # "\n" in a string and "%3D" in a URL end in letters that are none.
     if before in "nrt" and text[at - 2 : at - 1] == "\\":

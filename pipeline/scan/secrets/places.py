@@ -42,9 +42,7 @@ _PEM_BASE64: Final = re.compile(
     r"LS0tLS1CRUdJTi(?:BSU0EgUFJJVkFURSBLRVkt|BQUklWQVRFIEtFWS|BFQyBQUklWQVRFIEtFWS|BPUEVOU1NIIFBSSVZBVEUgS0VZ|"
     r"BFTkNSWVBURUQgUFJJVkFURSBLRVkt|BEU0EgUFJJVkFURSBLRVkt)[A-Za-z0-9+/=]{80,20000}"
 )
-_PUTTY: Final = re.compile(
-    r"PuTTY-User-Key-File-\d:[\s\S]{1,6000}?Private-Lines: \d+\s{1,4}([A-Za-z0-9+/=\s]{40,4000})"
-)
+_PUTTY: Final = re.compile(r"Private-Lines: \d{1,4}\s{1,4}([A-Za-z0-9+/=\s]{40,4000})")
 _BASIC: Final = re.compile(r"[Bb]asic\s{1,3}([A-Za-z0-9+/_-]{8,400}={0,2})(?![\w+/=-])")
 _BEARER: Final = re.compile(
     r"(?:[Bb]earer|[Aa]uthorization[\"']?[:=]\s?[\"']?[Tt]oken)\s{1,3}([\w.~+/=-]{16,2000})(?![\w{(<$])"
@@ -182,7 +180,9 @@ def private_key_base64(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
 
 def putty_key(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
     """A PuTTY key file."""
-    if match := _PUTTY.match(text, at):
+    private = text.find("Private-Lines: ", at, at + 6000)
+    match = _PUTTY.match(text, private) if private > 0 else None
+    if match and text.find("PuTTY-User-Key-File", at + 1, private) < 0:
         yield Hit(
             rule="private-key",
             title="PuTTY private key",

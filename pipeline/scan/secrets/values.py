@@ -42,6 +42,7 @@ _PUBLIC: Final = re.compile(
     r"^pub-|^phc_|^0x[0-9a-fA-F]{1,16}$"
 )
 _NOT_ONE: Final = re.compile(
+    r"\\[sdwSDWB](?![a-zA-Z0-9])|\[\^|\(\?[:P=!<]|\{\d+,\d*\}|"  # a regular expression
     r"^(?:[a-z][a-z0-9+.-]*:)?//|^(?:\.{0,2}|~)/[\w.-]+/|^/(?:[\w.-]+/)*[\w.-]*$|^[A-Za-z]:\\|^[\w.+-]+@[\w-]+\.[\w.-]+$|"
     r"^\d{4}-\d\d-\d\d|^v?\d+(?:\.\d+)+(?:[-+.]\w+)?$|^(?:\d{1,3}\.){3}\d{1,3}|^[\d.,:+-]+$|^#[0-9a-fA-F]{3,8}$|"
     r"^[a-z][\w.-]*\.(?:com|org|net|io|dev|local|internal|json|ya?ml|txt|pem|key|crt|py|js|ts|html?|xml|properties|cfg|md)$|"

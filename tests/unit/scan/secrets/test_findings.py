@@ -1,0 +1,197 @@
+"""What is told of a secret: where, how bad, under which name, and never the secret."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.graph.context import CheckFailed
+from pipeline.scan.secrets.gitleaks import GitleaksBroken, merge_hits, read_report, scan_with_gitleaks
+from pipeline.scan.secrets.report import findings_of, key_of, redacted
+from pipeline.scan.secrets.tree import scan_tree
+from pipeline.stages.results import Images, Source
+from pipeline.stages.secret_scan import secret_scan
+from pipeline.testing import fake_context, kept, logs
+from tests.unit.scan.secrets.places import AWS, CHOSEN, GITHUB, PLANTED, URL_PASSWORD, Repository
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.scan.finding import Finding
+
+FILES = {
+    "deploy.env": f"TOKEN={GITHUB}\nDB_PASSWORD={CHOSEN}\nDATABASE_URL=postgres://app:{URL_PASSWORD}@db/x\n",
+    "tests/test_a.py": f'password = "{CHOSEN}"\nurl = "redis://:{URL_PASSWORD}Q8!@cache"\nkey = "{AWS}"\n',
+}
+SOURCE = Source(commit="", dirty=False, digest="", files=0)
+
+
+def findings(root: Path, names: list[str]) -> list[Finding]:
+    found, _, _ = scan_tree(root, names)
+    return findings_of(found, key_of(root))["secrets"]
+
+
+def test_severity_and_confidence_follow_the_rule_and_the_place(tmp_path: Path) -> None:
+    """A live form is critical everywhere; a name with a random value is medium and unsure."""
+    Repository(tmp_path).commit("first", FILES)
+
+    found = findings(tmp_path, list(FILES))
+
+    told = {(one.where, one.rule.id, one.severity.level, one.confidence, one.severity.basis) for one in found}
+    live = "secrets: provider pattern, live prefix"
+    assert told == {
+        ("deploy.env:1", "github-token", "critical", "high", live),
+        ("deploy.env:2", "generic-password", "medium", "low", "secrets: name and random value"),
+        ("deploy.env:3", "url-password", "high", "medium", "secrets: place made for one"),
+        (
+            "tests/test_a.py:2",
+            "url-password",
+            "medium",
+            "medium",
+            "secrets: place made for one, in a test or example",
+        ),
+        ("tests/test_a.py:3", "aws-access-key-id", "critical", "high", live),
+    }
+    assert all(one.fix.startswith("revoke it") for one in found)
+
+
+def test_a_secret_keeps_its_name_when_lines_and_files_move_and_in_every_clone(tmp_path: Path) -> None:
+    """The name is made of value, rule and the repository's first commit."""
+    first = Repository(tmp_path / "a")
+    first.commit("first", {"a.env": f"TOKEN={GITHUB}\n"})
+    before = findings(first.root, ["a.env"])
+    first.git("clone", "-q", str(first.root), str(tmp_path / "b"))
+    second = Repository(tmp_path / "b")
+    second.commit("moved", {"a.env": None, "x/b.py": f'\n\n\ngithub = "{GITHUB}"\n'})
+
+    after = findings(second.root, ["x/b.py"])
+
+    assert [one.id for one in after] == [one.id for one in before]
+
+
+def test_in_another_repository_the_same_secret_has_another_name(tmp_path: Path) -> None:
+    """Nobody can look a name up that was seen elsewhere, or try values on it without the repository."""
+    for name in ("a", "b"):
+        Repository(tmp_path / name).commit(f"first of {name}", {"a.env": f"TOKEN={GITHUB}\n"})
+
+    one, other = (findings(tmp_path / name, ["a.env"])[0].id for name in ("a", "b"))
+
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("hunter2!", "…"), (CHOSEN, "…"), (GITHUB, "ghp_…"), ("ключключключключ", "…"), ("", "…")],
+    ids=["short", "password", "token", "not-ascii", "empty"],
+)
+def test_a_secret_is_shown_by_four_characters_at_most_and_a_short_one_not_at_all(
+    value: str, shown: str
+) -> None:
+    """Four of sixteen characters and more."""
+    assert redacted(value) == shown
+
+
+@pytest.mark.anyio
+async def test_no_report_and_no_log_holds_a_secret(tmp_path: Path) -> None:
+    """Neither values nor the lines they stand in are in what the stage keeps, logs or raises."""
+    repository = Repository(tmp_path / "project")
+    repository.commit("first", FILES)
+    commit = repository.commit(f"use {GITHUB}", {"gone.env": f"AWS={AWS}\n"})
+    log = repository.root / ".pipeline/runs/test-run/stages/unit/log.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text(f"connecting to postgres://app:{URL_PASSWORD}@db/x\n")
+    names = [*FILES, "gone.env"]
+    ctx = fake_context(tmp_path, stage="secret_scan", root=repository.root, commit=commit, files=names)
+
+    with pytest.raises(CheckFailed) as caught:
+        await secret_scan(ctx, checkout=SOURCE, container_build=Images(images=()))
+
+    kept_files = kept(ctx)
+    assert sorted(kept_files) == ["findings.json", "findings.sarif"]
+    told = b"".join([*kept_files.values(), *(line.encode() for line in logs(ctx))]).decode()
+    told += str(caught.value) + repr(caught.value.failure)
+    assert "github-token" in told
+    for value in PLANTED:
+        assert value not in told
+        assert value[5:] not in told
+    assert "DB_PASSWORD=" not in told
+
+
+@pytest.mark.anyio
+async def test_a_clean_project_passes_and_says_what_was_looked_at(tmp_path: Path) -> None:
+    """Files and commits are counted; commits are remembered for the next run."""
+    repository = Repository(tmp_path / "project")
+    commit = repository.commit("first", {"a.py": "PASSWORD = os.environ['PASSWORD']\n"})
+    ctx = fake_context(tmp_path, stage="secret_scan", root=repository.root, commit=commit, files=["a.py"])
+
+    result = await secret_scan(ctx, checkout=SOURCE)
+
+    seen = [(one.name, one.state, one.seen, one.expected) for one in result.scanners]
+    assert result.result == "pass"
+    assert seen == [("secrets", "complete", 1, 1), ("secrets-commits", "complete", 1, 1)]
+    assert commit.encode() in (ctx.recall("clean.txt") or b"")
+
+
+def report(root: Path) -> bytes:
+    rows = [
+        {
+            "RuleID": "github-pat",
+            "Description": "A token. Long text.",
+            "Secret": GITHUB,
+            "Match": "x",
+            "File": "a.env",
+            "StartLine": 1,
+        },
+        {
+            "RuleID": "new-vendor",
+            "Secret": "zz-" + CHOSEN,
+            "File": str(root / "a.env"),
+            "StartLine": 2,
+            "StartColumn": 3,
+        },
+        {"RuleID": "github-pat", "Secret": GITHUB, "File": "untracked.env", "StartLine": 1},
+    ]
+    return json.dumps(rows).encode()
+
+
+def test_gitleaks_confirms_what_we_found_and_adds_what_only_it_sees(tmp_path: Path) -> None:
+    """One finding with two witnesses, one with one; files that are not tracked are left out."""
+    (tmp_path / "a.env").write_text(f"TOKEN={GITHUB}\nother\n")
+    own, _, _ = scan_tree(tmp_path, ["a.env"])
+
+    merged = merge_hits(own, read_report(report(tmp_path), str(tmp_path), {"a.env"}))
+
+    told = [
+        (scanner, one.rule.id, one.where, [witness.tool for witness in one.witnesses])
+        for scanner, found in findings_of(merged, b"key").items()
+        for one in found
+    ]
+    assert told == [
+        ("secrets", "github-token", "a.env:1", ["secrets", "gitleaks"]),
+        ("gitleaks", "new-vendor", "a.env:2", ["gitleaks"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"{}", b"[1]", b"[{}]", b"panic: oh no"],
+    ids=["none", "table", "number", "empty-row", "text"],
+)
+def test_a_report_that_is_none_is_an_error(said: bytes) -> None:
+    """Nothing that gitleaks prints passes for a clean report."""
+    with pytest.raises(GitleaksBroken):
+        read_report(said, "/x", {"a"})
+
+
+def test_a_gitleaks_that_finds_nothing_any_more_is_an_error(tmp_path: Path) -> None:
+    """It has to find what is planted for it."""
+    program = tmp_path / "gitleaks"
+    program.write_text('#!/bin/sh\nwhile [ "$1" != --report-path ]; do shift; done\necho "[]" > "$2"\n')
+    program.chmod(0o755)
+
+    scan, found = scan_with_gitleaks(str(program), tmp_path, {"a.env"})
+
+    assert (scan.state, found) == ("error", [])
+    assert scan.reason == "gitleaks did not find what was planted for it"
