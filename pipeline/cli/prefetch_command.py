@@ -31,17 +31,34 @@ class NotFetched(PipelineError):
 
 @click.command()
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@click.option("--bundle", metavar="FILE", help="Write the advisories for this project into a file to carry.")
+@click.option("--import", "imported", metavar="FILE", help="Verify such a file and use what it holds.")
+@click.option("--allow-older", is_flag=True, help="Import data older than what is here.")
 @image_fallback_option
 @json_option
 @directory_option
-def command(images: Sequence[str], image_fallback: str | None, as_json: bool, directory: str | None) -> int:
-    """Fetch images and packages for working offline.
+def command(
+    images: Sequence[str],
+    bundle: str | None,
+    imported: str | None,
+    allow_older: bool,
+    image_fallback: str | None,
+    as_json: bool,
+    directory: str | None,
+) -> int:
+    """Fetch images and packages for working offline; or carry data of scanners in a file.
 
     Without IMAGE: the images that stages used before, that Dockerfiles begin with and that pipeline.lock
     names; and by running the stage `deps`, where there is one, the packages.
     """
     import asyncio
 
+    if imported is not None or bundle is not None:
+        from pipeline.cli import bundles
+
+        if imported is not None:
+            return bundles.take_in(imported, allow_older=allow_older, as_json=as_json)
+        return bundles.write_out(bundle or "", open_project(directory), as_json=as_json)
     project = open_project(directory, {"images.fallback": image_fallback})
     wanted = list(images) or known_images(project)
     fetched = asyncio.run(_fetch(project, wanted)) if wanted else {}
