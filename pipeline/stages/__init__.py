@@ -27,6 +27,7 @@ FACTS_OF_UNIT: Final = (
     *("packages", "test_extras", "test_paths", "test_plugins"),
 )
 FACTS_OF_SUITES: Final = (*FACTS_OF_UNIT, "uses_playwright")
+SUITES: Final = ("integration", "e2e", "security_tests")
 FACTS_OF_QUALITY: Final = ("mypy_knows_files", "packages", "tool_pins", "tools")
 
 
@@ -48,6 +49,7 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     stages: list[AnyStage] = [checkout]
     if python is not None:
         stages += python_stages(root, python, config, files)
+    stages += other_tests(root, config, files, {one.name for one in stages})
     if (scanned := dependency_stage(files, has_python=python is not None)) is not None:
         stages.append(scanned)
     name = image_name(python.name if python is not None and python.name else root.name)
@@ -114,9 +116,10 @@ def python_stages(root: Path, project: PythonProject, config: Config, files: Seq
     suites = {"suites": [dataclasses.asdict(one) for one in project.suites]} if project.suites else {}
     unit_options = {"facts": facts(project, FACTS_OF_UNIT), **unit_version, **suites}
     stages.append(with_own_services(_fitted(unit, unit_options), root, config, files, only_named=True))
-    for one in project.suites:
+    found = [one.stage for one in project.suites]
+    for name in (*found, *(name for name in SUITES if name not in found and _has_command(config, name))):
         options = {"facts": facts(project, FACTS_OF_SUITES), **unit_version, **suites}
-        stages.append(with_own_services(_fitted(_suite_stage(one.stage), options), root, config, files))
+        stages.append(with_own_services(_fitted(_suite_stage(name), options), root, config, files))
     if project.has_tests:
         stages.append(coverage_stage(root, config))
     stages.append(sast)
@@ -133,6 +136,30 @@ def coverage_stage(root: Path, config: Config) -> AnyStage:
     if wanted.changed is not None:
         options |= base_options(root, wanted.base, os.environ)
     return _fitted(coverage, {name: value for name, value in options.items() if value is not None})
+
+
+def other_tests(root: Path, config: Config, files: Sequence[str], names: set[str]) -> list[AnyStage]:
+    """Return the stages of tests that are not Python's: Node's, and those whose command the settings give."""
+    from pipeline.detect.node import find_node
+    from pipeline.stages.command_tests import command_tests
+    from pipeline.stages.node_tests import node_unit
+
+    stages: list[AnyStage] = []
+    node = find_node(files, lambda path: _text(root / path))
+    if node is not None and not _has_command(config, "unit", with_image=True):
+        one = dataclasses.replace(node_unit, name="unit_node" if "unit" in names else "unit")
+        fitted = _fitted(one, {"facts": dataclasses.asdict(node)})
+        stages.append(with_own_services(fitted, root, config, files, only_named=True))
+    for name in ("unit", *SUITES):
+        if _has_command(config, name) and name not in names | {one.name for one in stages}:
+            asked = dataclasses.replace(command_tests, name=name)
+            stages.append(with_own_services(asked, root, config, files, only_named=name == "unit"))
+    return stages
+
+
+def _has_command(config: Config, name: str, *, with_image: bool = False) -> bool:
+    settings = config.stages.get(name)
+    return settings is not None and settings.command is not None and bool(settings.image or not with_image)
 
 
 def _suite_stage(name: str) -> AnyStage:

@@ -48,8 +48,8 @@ async def run_suite(ctx: Context, deps: Deps) -> TestReport:
         Skip: Every test was skipped.
     """
     project = parse_facts(PythonProject, ctx)
-    mine = next(one for one in ctx.options["suites"] if one["stage"] == ctx.stage)
-    project = dataclasses.replace(project, test_paths=tuple(mine["paths"]))
+    paths = [one["paths"] for one in ctx.options.get("suites", ()) if one["stage"] == ctx.stage]
+    project = dataclasses.replace(project, test_paths=tuple(paths[0]) if paths else ())
     container = with_suite(ctx, deps.python, await prepare(ctx, project, deps))
     if project.uses_playwright:
         container = await with_browser(ctx, container)
