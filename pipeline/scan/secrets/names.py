@@ -38,6 +38,8 @@ def promise_of(name: str) -> Promise:
     if not parts or not _OTHER.isdisjoint(parts[:-1]):
         return ""
     last = parts[-1]
+    if last.endswith("token") and any(one.startswith(("csrf", "xsrf")) for one in parts):
+        return ""  # new for each visitor, and of no use to another
     before = parts[-2] if len(parts) > 1 else ""
     if last in _PASSWORDS or last.endswith(_ENDS_PASSWORD):
         return "password"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PIECE_BYTES: Final = 1024 * 1024
 OVERLAP: Final = 16 * 1024  # characters of a piece that the next one begins with: longer than any secret
+MOST_HITS: Final = 2000  # in one file; who has more has read enough
 MOST_BYTES: Final = 256 * 1024 * 1024  # of one file; what is beyond is told as missed
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -84,4 +85,6 @@ def find_in(stream: Readable, path: str, *, only_forms: bool = False) -> list[Hi
             found.setdefault(
                 (hit.rule, hit.value, line), replace(hit, line=line, column=hit.column if line else 0)
             )
-    return list(found.values())
+        if len(found) >= MOST_HITS:
+            break
+    return list(found.values())[:MOST_HITS]

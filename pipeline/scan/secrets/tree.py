@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pipeline.scan.scanner import Missed
-from pipeline.scan.secrets.reading import MOST_BYTES, find_in
+from pipeline.scan.secrets.reading import MOST_BYTES, MOST_HITS, find_in
 from pipeline.scan.secrets.report import Located
 
 if TYPE_CHECKING:
@@ -50,21 +50,23 @@ def scan_tree(root: Path, names: Iterable[str]) -> tuple[list[Located], int, lis
             missed.append(Missed(what=name, why="it is no file of the project"))
             continue
         try:
-            hits, is_whole = _scan_file(path, name, mode.st_size)
+            hits = _scan_file(path, name)
         except OSError as error:
             missed.append(Missed(what=name, why=str(error.strerror)))
             continue
         found += hits
-        if not is_whole:
+        if len(hits) >= MOST_HITS:
+            missed.append(Missed(what=name, why=f"only its first {MOST_HITS} secrets are told"))
+        elif mode.st_size > MOST_BYTES:
             missed.append(Missed(what=name, why=f"only its first {MOST_BYTES // 1024**2} MB were read"))
     return found, expected, missed
 
 
-def _scan_file(path: str, name: str, size: int) -> tuple[list[Located], bool]:
+def _scan_file(path: str, name: str) -> list[Located]:
     # Not followed even when the file became a link since it was looked at.
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(handle, "rb", buffering=0) as stream:
-        return [Located(hit=hit, path=name) for hit in find_in(stream, name)], size <= MOST_BYTES
+        return [Located(hit=hit, path=name) for hit in find_in(stream, name)]
 
 
 def canary() -> str:

@@ -160,7 +160,7 @@ def looks_like_password(value: str, *, is_strict: bool) -> bool:
     weight, kinds = bits(value), classes(value)
     has_digit = any(one.isdigit() for one in value)
     if is_strict:
-        return weight >= 50 and kinds >= 3
+        return weight >= 42 and kinds >= 3
     if kinds >= 3 and has_digit and len(value) >= 8:
         return weight >= 14
     if weight < 1.6 * len(value):
@@ -178,7 +178,7 @@ def looks_like_token(value: str, *, is_strict: bool) -> bool:
     weight = bits(value)
     has_digit = any(one.isdigit() for one in value)
     if is_strict:
-        return weight >= 70 and has_digit and len(value) >= 16
+        return weight >= 60 and has_digit and len(value) >= 16
     share = weight / len(value[:256])
     if has_digit:
         return share >= 1.9 and weight >= 42
