@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NODE = "pipeline_node"  # properties of a case in pytest's own report, as `notes` reads them
 PLACE = "failed_at"
+LONGEST_OUTPUT = 1 << 18  # characters of a test's standard output, error and log each
 HANGS_AFTER_S = 300.0  # then what every thread is at is written to the log, once a test
 
 SELECT = "PIPELINE_SELECT"  # the variable that says where it stands what to run
@@ -113,11 +114,12 @@ class Watch:
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item: Any, call: Any) -> Any:
-        """Note where in the project a test failed."""
+        """Note where in the project a test failed, and cut what it wrote to what somebody may read."""
         place = _place(item, call.excinfo) if call.excinfo is not None else None
         if place is not None:  # before the report is made, which takes the properties
             item.user_properties.append((PLACE, place))
-        yield
+        report = (yield).get_result()
+        report.sections = [(name, _end_of(text)) for name, text in report.sections]
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Note that a test begins."""
@@ -148,6 +150,12 @@ class Watch:
         """Note that nothing cut the run short."""
         if not self._is_worker:
             self.note(done=int(exitstatus))
+
+
+def _end_of(text: str) -> str:
+    """The end of a long text: hundreds of megabytes, with every byte escaped, take minutes to report."""
+    left_out = len(text) - LONGEST_OUTPUT
+    return f"[{left_out} characters left out]\n{text[-LONGEST_OUTPUT:]}" if left_out > 0 else text
 
 
 def _place(item: Any, excinfo: Any) -> str | None:
