@@ -43,6 +43,7 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     from pipeline.detect.python import load_python
     from pipeline.graph.inputs import project_files
     from pipeline.stages.checkout import checkout
+    from pipeline.stages.secret_scan import secret_scan
 
     files = list(project_files(root).digests)
     python = load_python(root, files)
@@ -56,6 +57,7 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     dockerfiles = find_dockerfiles(files, name, lambda path: _text(root / path))
     if dockerfiles:
         stages.append(image_stage(dockerfiles, image_labels(root, python)))
+    stages.append(secret_scan)
     if (loaded := load_stage(root, config, files, has_image=bool(dockerfiles))) is not None:
         stages.append(loaded)
     return stages

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from pipeline.scan.secrets import words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Promise: TypeAlias = Literal["password", "token", ""]
 
@@ -18,6 +21,7 @@ _PASSWORDS: Final = frozenset(
 _TOKENS: Final = frozenset({"token", "secret", "apikey", "credential", "credentials", "authtoken", "authkey"})
 _ENDS_PASSWORD: Final = tuple(words.ENDS_PW.split())
 _ENDS_TOKEN: Final = tuple(words.ENDS_KEYS.split())
+_FORGES: Final = frozenset({"github", "gitlab", "gh", "gl", "azure", "devops", "git", "ado"})
 _KEY_OF: Final = frozenset(words.KEY_OF.split())
 _TRAILING: Final = frozenset(words.TRAILING.split())
 _OTHER: Final = frozenset(words.OTHER.split())
@@ -41,21 +45,20 @@ def promise_of(name: str) -> Promise:
     if last.endswith("token") and any(one.startswith(("csrf", "xsrf")) for one in parts):
         return ""  # new for each visitor, and of no use to another
     before = parts[-2] if len(parts) > 1 else ""
-    if last in _PASSWORDS or last.endswith(_ENDS_PASSWORD):
-        return "password"
-    if last == "pat" and before in {"github", "gitlab", "gh", "gl", "azure", "devops", "git", "ado"}:
-        return "token"
-    if last == "phrase" and before == "pass":
+    if last in _PASSWORDS or last.endswith(_ENDS_PASSWORD) or (before, last) == ("pass", "phrase"):
         return "password"
     if last in _TOKENS or last.endswith(_ENDS_TOKEN):
         return "token"
-    if last == "key" and parts[:2] == ["logged", "in"]:
-        return "token"  # WordPress
+    return "token" if _is_key(parts, before, last) else ""
+
+
+def _is_key(parts: Sequence[str], before: str, last: str) -> bool:
+    """Whether a name of several words is that of a key, though its last word alone says little."""
     if last == "key":
-        return "token" if before in _KEY_OF or "secret" in parts else ""
-    if last in {"salt", "auth"} and before in _KEY_OF | {"http", "basic", "registry"}:
-        return "token"
-    return ""
+        return before in _KEY_OF or "secret" in parts or parts[:2] == ["logged", "in"]  # as in WordPress
+    if last == "pat":
+        return before in _FORGES
+    return last in {"salt", "auth"} and before in _KEY_OF | {"http", "basic", "registry"}
 
 
 @lru_cache(maxsize=32768)

@@ -49,7 +49,7 @@ def test_stages_are_those_that_apply_to_the_project(tmp_path: Path) -> None:
 
     expected = [
         *("checkout", "deps", "build", "unit", "sast", "quality"),
-        *("dependency_scan", "container_build"),
+        *("dependency_scan", "container_build", "secret_scan"),
     ]
     assert [one.name for one in stages] == expected
     assert list(Graph(stages).order) == expected
@@ -58,13 +58,21 @@ def test_stages_are_those_that_apply_to_the_project(tmp_path: Path) -> None:
 def test_a_project_of_scripts_has_no_build_and_no_image(tmp_path: Path) -> None:
     write(tmp_path, "app.py")
 
-    assert names(tmp_path) == ["checkout", "deps", "unit", "sast", "quality", "dependency_scan"]
+    assert names(tmp_path) == [
+        "checkout",
+        "deps",
+        "unit",
+        "sast",
+        "quality",
+        "dependency_scan",
+        "secret_scan",
+    ]
 
 
 def test_a_project_without_python_has_its_images_alone(tmp_path: Path) -> None:
     write(tmp_path, "Dockerfile", "FROM scratch")
 
-    assert names(tmp_path) == ["checkout", "container_build"]
+    assert names(tmp_path) == ["checkout", "container_build", "secret_scan"]
 
 
 def test_what_git_does_not_track_is_left_out_by_patterns_that_mean_just_that(tmp_path: Path) -> None:
@@ -124,7 +132,7 @@ def test_an_image_says_what_it_is_and_nothing_that_changes_with_each_commit(tmp_
     write(tmp_path, "Dockerfile", "FROM scratch")
     git(tmp_path, "add", ".")
 
-    image = default_stages(tmp_path, load_config(tmp_path))[-1]
+    image = next(one for one in default_stages(tmp_path, load_config(tmp_path)) if "labels" in one.options)
 
     assert image.options["labels"] == {
         "org.opencontainers.image.source": "https://example.com/team/shop",
