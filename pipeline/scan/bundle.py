@@ -88,9 +88,9 @@ def import_bundle(
     with _opened(path) as archive:
         sections = _head(path, archive)
         _compare_members(path, archive, sections)
+        _verify(path, archive, sections)
         if not allow_older:
             _refuse_older(path, data, sections)
-        _verify(path, archive, sections)
         return {
             section: replace_section(
                 data, section, _filler(path, archive, section, items, (check or {}).get(section))
