@@ -11,6 +11,7 @@ from pipeline.scan.packages.package import Package
 
 _DEV: Final = re.compile(r"dev|test|lint|doc|typing|ci\b", re.IGNORECASE)
 _HASH: Final = re.compile(r"--hash[= ](\S+)")
+_PATH: Final = re.compile(r"[./~]|.*(?:\.whl|\.zip|\.tar\.\w+)$")
 _EGG: Final = re.compile(r"[#&]egg=([A-Za-z0-9._-]+)")
 
 
@@ -47,7 +48,16 @@ def _parse(path: str, line: str, *, is_dev: bool, direct: bool | None) -> Packag
         wanted = Requirement(bare)
     except InvalidRequirement:
         # A line nobody can read must not vanish: it ends as a package without a version.
-        return Package(name=bare[:80], version="", ecosystem="PyPI", path=path, dev=is_dev, direct=direct)
+        private = "a folder or file" if _PATH.match(bare) else ""
+        return Package(
+            name=bare[:80],
+            version="",
+            ecosystem="PyPI",
+            path=path,
+            direct=direct,
+            dev=is_dev,
+            private=private,
+        )
     pins = [
         one.version for one in wanted.specifier if one.operator in ("==", "===") and "*" not in one.version
     ]
