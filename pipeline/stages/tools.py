@@ -66,7 +66,7 @@ def tool_lock(tool: str) -> str:
 
 def locked_version(tool: str) -> str:
     """The version of a tool in its lock; "" where the lock names it differently."""
-    found = re.search(rf"^{re.escape(tool)}==(\S+)", tool_lock(tool), re.MULTILINE)
+    found = re.search(rf"^{re.escape(tool)}(?:-bin|-py)?==(\S+)", tool_lock(tool), re.MULTILINE)
     return found[1] if found else ""
 
 

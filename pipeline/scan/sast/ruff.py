@@ -39,41 +39,46 @@ class Ruff:
 
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
         """Findings, and as missed what was not listed or does not parse."""
-        checked, shown = ran
-        expected = sorted(target.files)
-        rows = _rows(checked.stdout)
-        if rows is None:
-            reason = f"ruff gave no list of findings: {checked.last_words}"
-            return broken(self.name, counted("files", expected), reason)
-        if not any(row["filename"] == CANARY and row["code"] == CANARY_RULE for row in rows):
-            reason = "ruff did not report the canary: its silence means nothing"
-            return broken(self.name, counted("files", expected), reason)
-        prefix = target.root.rstrip("/") + "/"
-        listed = {
-            line.removeprefix(prefix)
-            for line in shown.stdout.decode("utf-8", "surrogateescape").splitlines()
-            if line.startswith(prefix)
-        }
-        missed = {path: "ruff did not look at it" for path in expected if path not in listed}
-        findings = []
-        for row in rows:
-            path = str(row["filename"]).removeprefix(prefix)
-            if path not in target.files:
-                continue
-            if row["code"] in ("invalid-syntax", "E902", None):
-                missed.setdefault(path, f"it does not parse: {_first_line(row['message'])}")
-            else:
-                findings.append(_finding(row, path, target.version))
-        gone = [Missed(what=path, why=why) for path, why in sorted(missed.items())]
-        return Scan(
-            scanner=self.name,
-            state="incomplete" if gone else "complete",
-            reason=f"{len(gone)} files were not checked" if gone else "",
-            hint="mend the files that do not parse, or take them out of git" if gone else "",
-            coverage=counted("files", expected, gone),
-            findings=tuple(findings),
-            version=target.version,
-        )
+        return read_rows(self.name, CANARY_RULE, target, ran)
+
+
+def read_rows(name: str, canary_rule: str, target: Target, ran: Sequence[Ran]) -> Scan:
+    """What a run of ruff and its list of files say; missed is what was not listed or does not parse."""
+    checked, shown = ran
+    expected = sorted(target.files)
+    rows = _rows(checked.stdout)
+    if rows is None:
+        reason = f"ruff gave no list of findings: {checked.last_words}"
+        return broken(name, counted("files", expected), reason)
+    if not any(row["filename"] == CANARY and row["code"] == canary_rule for row in rows):
+        reason = "ruff did not report the canary: its silence means nothing"
+        return broken(name, counted("files", expected), reason)
+    prefix = target.root.rstrip("/") + "/"
+    listed = {
+        line.removeprefix(prefix)
+        for line in shown.stdout.decode("utf-8", "surrogateescape").splitlines()
+        if line.startswith(prefix)
+    }
+    missed = {path: "ruff did not look at it" for path in expected if path not in listed}
+    findings = []
+    for row in rows:
+        path = str(row["filename"]).removeprefix(prefix)
+        if path not in target.files:
+            continue
+        if row["code"] in ("invalid-syntax", "E902", None):
+            missed.setdefault(path, f"it does not parse: {_first_line(row['message'])}")
+        else:
+            findings.append(_finding(row, path, target.version))
+    gone = [Missed(what=path, why=why) for path, why in sorted(missed.items())]
+    return Scan(
+        scanner=name,
+        state="incomplete" if gone else "complete",
+        reason=f"{len(gone)} files were not checked" if gone else "",
+        hint="mend the files that do not parse, or take them out of git" if gone else "",
+        coverage=counted("files", expected, gone),
+        findings=tuple(findings),
+        version=target.version,
+    )
 
 
 def _rows(stdout: bytes) -> list[dict[str, Any]] | None:

@@ -1,0 +1,1 @@
+"""Linters of files that are no Python: one file for each tool."""

@@ -1,0 +1,115 @@
+"""Zizmor: the security of GitHub workflows and actions; file by file, for one bad file stops it for all."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from pipeline.scan.finding import Confidence, Finding, InFile, Level, Rule, Severity, Witness
+from pipeline.scan.scanner import Command, Missed, Ran, Scan, broken, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pipeline.scan.scanner import Target
+
+WORKFLOWS: Final = re.compile(r"(?:\.github/workflows/[^/]+|(?:.*/)?action)\.ya?ml")
+CANARY: Final = "/canary/.github/workflows/canary.yml"
+CANARY_TEXT: Final = (
+    "on: pull_request_target\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n"
+    "      - uses: actions/checkout@v4\n      - run: echo ${{ github.event.issue.title }}\n"
+)
+LEVELS: Final[Mapping[tuple[str, str], Level]] = {  # severity and confidence
+    ("High", "High"): "high",
+    ("High", "Medium"): "medium",
+    ("High", "Low"): "medium",
+    ("Medium", "High"): "medium",
+    ("Medium", "Medium"): "medium",
+    ("Medium", "Low"): "low",
+    ("Informational", "High"): "info",
+    ("Informational", "Medium"): "info",
+    ("Informational", "Low"): "info",
+}
+CONFIDENCES: Final[Mapping[str, Confidence]] = {"High": "high", "Medium": "medium", "Low": "low"}
+
+
+class Zizmor:
+    """`zizmor --offline` on each workflow and action."""
+
+    name: Final = "zizmor"
+
+    def wants(self, paths: Sequence[str]) -> list[str]:
+        """Workflows, and actions wherever they lie."""
+        return [path for path in paths if WORKFLOWS.fullmatch(path)]
+
+    def commands(self, target: Target) -> list[Command]:
+        """One run a file, and the canary."""
+        paths = [*(f"{target.root}/{path}" for path in sorted(target.files)), CANARY]
+        plain = ("zizmor", "--offline", "--no-progress", "--no-exit-codes", "--format", "json", "--")
+        return [Command(argv=(*plain, path), files={CANARY: CANARY_TEXT}) for path in paths]
+
+    def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
+        """Findings; missed is what could not be audited."""
+        expected = sorted(target.files)
+        canary = _rows(ran[-1].stdout)
+        if not canary:
+            reason = f"zizmor did not report the canary: {ran[-1].last_words}"
+            return broken(self.name, counted("files", expected), reason)
+        missed: list[Missed] = []
+        findings: list[Finding] = []
+        for path, one in zip(expected, ran, strict=False):
+            rows = _rows(one.stdout)
+            if rows is None:
+                missed.append(Missed(what=path, why=f"zizmor could not audit it: {one.last_words}"))
+                continue
+            findings += [_finding(row, path, target.version) for row in rows if not row.get("ignored")]
+        return Scan(
+            scanner=self.name,
+            state="incomplete" if missed else "complete",
+            reason=f"{len(missed)} files were not checked" if missed else "",
+            coverage=counted("files", expected, missed),
+            findings=tuple(findings),
+            version=target.version,
+        )
+
+
+def _rows(stdout: bytes) -> list[dict[str, Any]] | None:
+    try:
+        rows = json.loads(stdout)
+    except ValueError:
+        return None
+    needed = {"ident", "desc", "determinations", "locations"}
+    is_list = isinstance(rows, list) and all(isinstance(row, dict) and needed <= row.keys() for row in rows)
+    return rows if is_list else None
+
+
+def _finding(row: dict[str, Any], path: str, version: str) -> Finding:
+    severity = str(row["determinations"]["severity"])
+    confidence = str(row["determinations"]["confidence"])
+    primary = next(
+        (one for one in row["locations"] if one["symbolic"].get("kind") == "Primary"), row["locations"][0]
+    )
+    span, note = primary["concrete"]["location"], str(primary["symbolic"].get("annotation", ""))
+    start, end = span["start_point"], span["end_point"]  # rows and columns from 0
+    fixes = [str(one["title"]) for one in row.get("fixes", []) if one.get("title")]
+    return Finding(
+        id="",
+        kind="misconfiguration",
+        rule=Rule(id=str(row["ident"]), url=str(row.get("url", ""))),
+        title=str(row["desc"]),
+        message=f"{row['desc']}: {note}" if note else str(row["desc"]),
+        severity=Severity(
+            level=LEVELS.get((severity, confidence), "low"), basis=f"zizmor {severity}/{confidence}"
+        ),
+        place=InFile(
+            path=path,
+            line=int(start["row"]) + 1,
+            column=int(start["column"]) + 1,
+            end_line=int(end["row"]) + 1,
+            end_column=int(end["column"]) + 1,
+        ),
+        confidence=CONFIDENCES.get(confidence, "medium"),
+        fix="; ".join(fixes),
+        witnesses=(Witness(tool="zizmor", version=version, rule=str(row["ident"])),),
+    )
