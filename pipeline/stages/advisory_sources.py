@@ -57,7 +57,7 @@ async def ask_sources(
         if not sources and not network.offline:
             group.start_soon(work, OSV, {"kind": "osv-api"})
     imported = ask_imported(ctx, settings, packages, now)
-    return [*imported, *(answers[name] for name in [*sources, OSV] if name in answers)]
+    return [*imported, *(answers[name] for name in sources or (OSV,) if name in answers)]
 
 
 def network_of(ctx: Context) -> Network:
