@@ -86,7 +86,7 @@ def plot_of(measurement: Measurement) -> str:
         at = [row[0] for row in measurement.usage.samples]
         cpu = _series("CPU, %", at, [row[1] * 100 for row in measurement.usage.samples])
         memory = _series("memory, MB", at, [row[2] / 1e6 for row in measurement.usage.samples])
-        panels.append(("service", [cpu, memory]))
+        panels += [("service", [cpu]), ("service", [memory])]
     height = GAP + len(panels) * (PANEL + GAP)
     title = f"{measurement.workload} workload, {total.requests} requests in {measurement.duration_s:.0f} s"
     body = "".join(
