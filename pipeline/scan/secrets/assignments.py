@@ -20,12 +20,15 @@ _NAME: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.
 _NAME_END: Final = re.compile(r"[\w.-]{0,80}")
 _QUOTED: Final = (
     r"(?:\\\\?\"(?P<e>(?:[^\"\\\n]|\\(?![\"n]|\\\")){1,2000})(?:\\n)?\\\\?\"|\\'(?P<f>[^'\\\n]{1,2000})\\'|"
-    r"\"(?P<d>(?:[^\"\\\n]|\\.){1,2000})\"|'(?P<s>(?:[^'\\\n]|\\.){1,2000})'|`(?P<b>[^`\n]{1,2000})`)"
+    r"\"\"\"(?P<t>[^\"\n]{1,2000})\"\"\"|\"(?P<d>(?:[^\"\\\n]|\\.){1,2000})\"|'(?P<s>(?:[^'\\\n]|\\.){1,2000})'|`(?P<b>[^`\n]{1,2000})`)"
 )
 _TYPE: Final = r"\??:\s{0,3}[A-Za-z_&*][\w.\[\]|<>?:&* ,]{0,50}?\s{0,3}=(?![=>])"
-_SEPARATOR: Final = rf"\\{{0,2}}[\"'`]?[\])]?\s{{0,30}}+(?:{_TYPE}|=>|:=|={{1,3}}|:|\|\|=|\?\?=)"
+_SEPARATOR: Final = (
+    rf"\\{{0,2}}[\"'`]?[\])]?(?: As \w{{1,20}})?\s{{0,30}}+(?:{_TYPE}|=>|:=|={{1,3}}|:|\|\|=|\?\?=)"
+)
 _WRAPPED: Final = (
-    r"(?:[A-Za-z_][\w.:<>&]{0,40}\(\s{0,10}|\(\s{0,30}|new\s+\w{1,30}\(\s{0,10})?"
+    r"(?:[A-Za-z_][\w.:<>&]{0,40}\(\s{0,10}|\(\s{0,30}|new\s+\w{1,30}\(\s{0,10}|"
+    r"ConvertTo-SecureString (?:-String )?)?"
     r"(?P<prefix>[rbuRBUfF@$&]{0,2})"
 )
 _AFTER_QUOTED: Final = re.compile(rf"{_SEPARATOR}\s{{0,30}}+{_WRAPPED}{_QUOTED}")
@@ -38,16 +41,19 @@ _PAIR: Final = re.compile(
 _VALUE_KEY: Final = r"[\"']?[ \t]*,?\s{0,40}[\"']?(?:[vV]alue|VALUE|default)[\"']?[ \t]*[:=][ \t]*"
 _VALUE_QUOTED: Final = re.compile(rf"{_VALUE_KEY}(?P<prefix>){_QUOTED}")
 _VALUE_BARE: Final = re.compile(
-    rf"{_VALUE_KEY}(?P<bare>[^\s\"'{{}}\[\],#]{{4,500}})[ \t]*(?:#[^\n]*)?(?=\r?\n|$)"
+    rf"{_VALUE_KEY}(?P<bare>[^\s\"'{{}}\[\],#]{{4,500}})[ \t]*(?:#[^\n]*)?(?=[\r\n,}}]|$)"
 )
 _NAMED_BEFORE: Final = re.compile(r"\b(?:[nN]ame|[kK]ey|NAME|KEY)[\"']?[ \t]*[:=][ \t]*[\"']?$")
+_BLOCK: Final = re.compile(
+    rf"\"\s{{0,5}}\{{[^{{}}]{{0,300}}?default\s{{0,20}}=\s{{0,5}}(?P<prefix>){_QUOTED}"
+)
 _ELEMENT: Final = re.compile(r"(?:[\"'][^<>]{0,60})?>\s{0,5}(?P<bare>[^<>\n]{4,500}?)\s{0,5}</")
 _ATTRIBUTE: Final = re.compile(
     rf"[\"']\s{{1,20}}(?:\w+=[\"'][^\"'<>]{{0,40}}[\"']\s{{1,20}}){{0,2}}value\s?=\s?(?P<prefix>){_QUOTED}"
 )
 _INSIDE: Final = re.compile(r"(?:\s?=\s?|:\s)(?P<bare>[^\s\"'`;&,<>\\]{4,300})(?=[\"'`;&\\]|[,\s]|$)")
 _BARE: Final[dict[str, re.Pattern[str]]] = {
-    "yaml": re.compile(r"[\"']?[ \t]*+[:=][ \t]++(?P<bare>[^\s\"'{}\[\]][^\n]{3,500}+)(?=\n|$)"),
+    "yaml": re.compile(r"[\"']?[ \t]*+(?:[:=][ \t]++|=)(?P<bare>[^\s\"'{}\[\]][^\n]{3,500}+)(?=\n|$)"),
     "lines": re.compile(r"[ \t]*+[:=][ \t]*+(?P<bare>[^\s\"'][^\n]{3,500}+)(?=\n|$)"),
     "shell": re.compile(r"=(?P<bare>[^\s\"'`;&|<>()]{4,500})(?=[\s;&|)\"'`]|$)"),
     "docker": re.compile(r"=(?P<bare>[^\s\"'`]{4,500})(?=\s|$)"),
@@ -63,7 +69,7 @@ _YAML_MARK: Final = re.compile(r"[!*&][\w:./-]*(?:\s|$)|[|>][-+]?\d?$|[@%]|-\s|~
 _CALL: Final = re.compile(r"[A-Za-z_][\w.]*[(\[{]")
 _REST: Final = re.compile(r"[,&]\w{1,30}=|[ \t][#;]")  # another option, or a remark
 _LINE_ENDS: Final = re.compile(r"(?:\\[nrt])+$")
-_SPACED_NAMES: Final = frozenset({"requirepass", "masterauth", "by", "password", "secret"})
+_SPACED_NAMES: Final = frozenset({"requirepass", "masterauth", "bindpw", "by", "password", "secret"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +108,8 @@ def assignments_at(text: str, start: int, end: int, style: Style) -> Iterator[As
         quoted = group != "bare"
         if not quoted:
             value = _REST.split(value, maxsplit=1)[0].rstrip()
+            if value.endswith("}") and "{" not in value:
+                value = re.split("[,}]", value, maxsplit=1)[0]
         if not quoted and _is_expression(value, style):
             continue
         yield Assignment(
@@ -110,6 +118,19 @@ def assignments_at(text: str, start: int, end: int, style: Style) -> Iterator[As
             start=match.start(group),
             end=match.start(group) + len(value),
             is_quoted=quoted,
+        )
+
+
+def second_of_pair(text: str, start: int, end: int) -> Iterator[Assignment]:
+    """The password of a user and a password in brackets after the name: `auth=("user", "password")`."""
+    if match := _PAIR.match(text, end):
+        group = match.lastgroup or "d"
+        yield Assignment(
+            name=text[start:end],
+            value=match[group],
+            start=match.start(group),
+            end=match.end(group),
+            is_quoted=True,
         )
 
 
@@ -137,16 +158,16 @@ def _forms(name: str, before: str, style: Style) -> Iterator[re.Pattern[str]]:
     is_call = before.endswith((".", "->", "::")) or lower.startswith(("set", "with"))
     if style == "code" and (is_call or "." in name):
         yield _SETTER
-    if lower.endswith("auth"):
-        yield _PAIR
     if style in {"xml", "prose", "lines", "code"} and before.endswith(("<", ":", '"', "'")):
         yield _ATTRIBUTE
         yield _ELEMENT
     if _NAMED_BEFORE.search(before):
         yield _VALUE_QUOTED
         yield _VALUE_BARE
+    if before.endswith('variable "'):
+        yield _BLOCK
     is_instruction = style == "docker" and _INSTRUCTION.search(before) is not None
-    if name.startswith("-") or lower in _SPACED_NAMES or is_instruction:
+    if name.startswith("-") or lower in _SPACED_NAMES or is_instruction or before.endswith("#define "):
         yield _SPACED
 
 

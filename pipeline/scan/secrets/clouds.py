@@ -89,6 +89,9 @@ CLOUDS: Final[tuple[Pattern, ...]] = (
         *("dop_v1_", "doo_v1_", "dor_v1_", "dot_v1_"),
         strength="live",
     ),
+    pattern(
+        "heroku-api-key: Heroku API key", rf"(?i:heroku)[^\n]{{0,40}}?({UUID})", "heroku", is_bounded=False
+    ),
     pattern("heroku-api-key: Heroku API key", rf"HRKU-(?:AA{SAFE}{{58,62}}|{UUID})", "hrku-"),
     pattern(
         "flyio-token: Fly.io token", r"fm[12][ar]?_[A-Za-z0-9+/=_,-]{100,2000}", "fm2_", "fm1r_", "fm1a_"

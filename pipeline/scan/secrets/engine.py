@@ -27,7 +27,7 @@ from pipeline.scan.secrets import (
     values,
     words,
 )
-from pipeline.scan.secrets.assignments import assignments_at, name_around
+from pipeline.scan.secrets.assignments import assignments_at, name_around, second_of_pair
 from pipeline.scan.secrets.files import kind_of
 from pipeline.scan.secrets.names import promise_of, snake, words_of
 from pipeline.scan.secrets.rule import Hit, Named, Pattern
@@ -157,9 +157,13 @@ def assigned(text: str, start: int, end: int, kind: FileKind) -> Iterator[Hit]:
     name = text[start:end]
     promise = promise_of(name)
     rules = named_rules(name)
-    if not promise and not rules:
+    is_pair = not promise and name.lower().endswith("auth")
+    if is_pair:
+        promise = "password"
+    elif not promise and not rules:
         return
-    for one in assignments_at(text, start, end, kind.style):
+    given = second_of_pair(text, start, end) if is_pair else assignments_at(text, start, end, kind.style)
+    for one in given:
         by_vendor = next((rule for rule in rules if rule.value.fullmatch(one.value)), None)
         if by_vendor is not None and not is_example(one.value):
             yield Hit(

@@ -13,7 +13,19 @@ if TYPE_CHECKING:
 
 Promise: TypeAlias = Literal["password", "token", ""]
 
-TRIGGERS: Final = ("pass", "pwd", "secret", "token", "key", "credential", "auth", "_pw", "_pat", "salt")
+TRIGGERS: Final = (
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "key",
+    "credential",
+    "auth",
+    "_pw",
+    "bindpw",
+    "_pat",
+    "salt",
+)
 _WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _PASSWORDS: Final = frozenset(
     {"password", "passwd", "pwd", "passphrase", "pass", "pw", "passwort", "passcode"}

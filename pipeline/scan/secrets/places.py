@@ -57,6 +57,13 @@ _CURL: Final = re.compile(
 )
 _MYSQL: Final = re.compile(r"(?:mysql\w*|mariadb\w*)\s[^\n]{0,200}?\s-p([^\s\"'`;|&=-][^\s\"'`;|&]{5,100})")
 _SSHPASS: Final = re.compile(r"sshpass\s{1,3}-p\s{0,3}[\"']?([^\s\"']{4,100})")
+_LOGIN: Final = re.compile(
+    r" login\s[^\n|]{0,200}?\s(?:-p|--password)[= ]\s{0,3}[\"']?([^\s\"'$-][^\s\"']{3,256})"
+)
+_STDIN: Final = re.compile(
+    r"(?:echo|printf)(?: -n| '%s')? [\"']?([^\s\"'$]{4,256})[\"']?\s{0,3}\|[^|\n]{0,200}$"
+)
+_GO_DSN: Final = re.compile(r"[\"'`]([\w.-]{1,64}):([^\s\"'`@/:]{4,128})$")
 _PGPASS: Final = re.compile(
     r"(?:^|\n|[\"'])[\w.*/\[\]-]{1,253}:(?:\d{1,5}|\*):[\w*-]{1,64}:[\w.*-]{1,64}:((?:[^:\s\"'\\]|\\.){3,256})"
 )
@@ -227,11 +234,7 @@ def npm_password(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
 def bearer(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
     """`Authorization: Bearer ...`."""
     match = _BEARER.match(text, at)
-    if (
-        match
-        and looks_like_token(match[1], is_strict=kind.is_trying)
-        and any(one.isdigit() for one in match[1])
-    ):
+    if match and looks_like_token(match[1], is_strict=kind.is_trying):
         yield hit("bearer-token: token in a header", text, match, strength="generic")
 
 
@@ -252,6 +255,22 @@ def _simple(rule: str, *forms: re.Pattern[str]) -> Callable[[str, int, FileKind]
             return
 
     return read
+
+
+def piped_password(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
+    """`echo PASSWORD | docker login --password-stdin`."""
+    yield from _before("command-line-password: password on a command line", _STDIN, text, at, kind)
+
+
+def go_password(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
+    """`user:password@tcp(host)`, the data source names of Go's MySQL driver."""
+    yield from _before("url-password: password in a data source name", _GO_DSN, text, at, kind)
+
+
+def _before(rule: str, form: re.Pattern[str], text: str, at: int, kind: FileKind) -> Iterator[Hit]:
+    match = form.search(text, max(0, at - 400), at)
+    if match and _is_chosen(match[match.lastindex or 1], is_strict=kind.is_trying):
+        yield hit(rule, text, match, match.lastindex or 1)
 
 
 def pgpass(text: str) -> Iterator[Hit]:
@@ -284,5 +303,9 @@ READERS: Final = (
     ("--proxy-user", _simple("command-line-password: password on a command line", _CURL)),
     ("mysql", _simple("command-line-password: password on a command line", _MYSQL)),
     ("mariadb", _simple("command-line-password: password on a command line", _MYSQL)),
+    (" login ", _simple("command-line-password: password on a command line", _LOGIN)),
+    ("--password-stdin", piped_password),
+    ("@tcp(", go_password),
+    ("@unix(", go_password),
     ("sshpass ", _simple("command-line-password: password on a command line", _SSHPASS)),
 )

@@ -126,6 +126,11 @@ SERVICES: Final[tuple[Pattern, ...]] = (
         *(f"sk{one}" for one in "0123456789abcdef"),
     ),
     pattern(
+        "twilio-auth-token: Twilio auth token",
+        rf"AC{HEX}{{32}}[\"'\s,:=]{{1,20}}({HEX}{{32}})(?!{WORD})",
+        *(f"ac{one}" for one in "0123456789abcdef"),
+    ),
+    pattern(
         "sendgrid-key: SendGrid API key",
         rf"SG\.{SAFE}{{16,32}}\.{SAFE}{{16,64}}(?!{SAFE})",
         "sg.",
@@ -274,6 +279,7 @@ NAMED: Final[tuple[Named, ...]] = (
     named("codecov-token: Codecov token", r"codecov", UUID),
     named("postmark-token: Postmark token", r"postmark", UUID),
     named("azure-secret: Azure key", r"azure|arm_client", rf"{UUID}|{HEX}{{32}}|[a-z0-9]{{52}}"),
+    named("vault-secret-id: HashiCorp Vault secret id", r"(?:vault|approle).*secret_id$", UUID),
     named("vault-token: HashiCorp Vault token", r"vault", r"s\.[A-Za-z0-9]{24}"),
     named("wandb-key: Weights & Biases key", r"wandb", rf"{HEX}{{40}}"),
     named("mistral-key: Mistral key", r"mistral", rf"{WORD}{{32}}"),

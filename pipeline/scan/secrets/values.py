@@ -49,7 +49,8 @@ _NOT_ONE: Final = re.compile(
     r"^(?:[a-z]+|[A-Z]+)\(\d+\)|^[A-Za-z]+(?:[.][A-Za-z]+)+$|^[A-Z]+(?:_[A-Z]+)+$|^\w+(?:\|\w+(?::\w+)?)+$|^(?:image|text|application|data)[:/]|^(?:\d+(?:ms|s|m|h|d))+$"
 )
 UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-_TOKEN: Final = re.compile(r"[\w.~+/=:!@#$%^&*(){}\[\]|;,<>?'-]+")
+_TOKEN: Final = re.compile(r"[\w.~+/=:!@#$%^&*(){}\[\]|;,<>?'-]+", re.ASCII)
+_CASES: Final = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
 _WORDED: Final = re.compile(r"[-_.][A-Za-z]{2,12}[-_.]")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]{8,64}={0,2}")
 
@@ -182,4 +183,5 @@ def looks_like_token(value: str, *, is_strict: bool) -> bool:
     share = weight / len(value[:256])
     if has_digit:
         return share >= 1.9 and weight >= 42
-    return share >= 2.8 and weight >= 60 and _WORDED.search(value) is None
+    is_mixed = len(_CASES.findall(value)) >= 4 and value.isalpha()
+    return share >= 2.8 and weight >= (48 if is_mixed else 60) and _WORDED.search(value) is None

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 # Endings of names of passwords.
-ENDS_PW: Final = "password passwd passphrase userpass dbpass rootpass sshpass smtppass requirepass masterauth"
+ENDS_PW: Final = (
+    "password passwd passphrase userpass dbpass rootpass sshpass smtppass requirepass masterauth bindpw"
+)
 
 # Endings of names of tokens and keys.
 ENDS_KEYS: Final = (
