@@ -50,6 +50,8 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     stages: list[AnyStage] = [checkout]
     if python is not None:
         stages += python_stages(root, python, config, files)
+    else:
+        stages += other_quality(files)
     stages += other_tests(root, config, files, {one.name for one in stages})
     if (scanned := dependency_stage(files, has_python=python is not None)) is not None:
         stages.append(scanned)
@@ -61,6 +63,13 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     if (loaded := load_stage(root, config, files, has_image=bool(dockerfiles))) is not None:
         stages.append(loaded)
     return stages
+
+
+def other_quality(files: Sequence[str]) -> list[AnyStage]:
+    """Return `quality` for a project that is no Python one but has files some linter reads."""
+    from pipeline.stages.quality import lints, quality
+
+    return [quality] if any(one.wants(files) for one in lints()) else []
 
 
 def dependency_stage(files: Sequence[str], *, has_python: bool) -> AnyStage | None:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pipeline.detect.python import PythonProject
+from pipeline.errors import PipelineError
 from pipeline.graph.context import CheckFailed, Context
 from pipeline.graph.outcome import Failure
 from pipeline.graph.stage import stage
 from pipeline.stages.containers import (
     SOURCE,
+    StageBroken,
     parse_facts,
     source,
     stage_env,
@@ -18,14 +20,17 @@ from pipeline.stages.containers import (
     with_env,
     with_system_packages,
 )
-from pipeline.stages.results import Deps, Quality, Source
+from pipeline.stages.results import Deps, Findings, Quality, Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipeline.scan.scanner import CommandScanner, Scan
+
 # Without a configuration only what is wrong in any code: syntax errors, undefined names.
 ALWAYS_WRONG: Final = "E9,F63,F7,F82"
 TAIL_LINES: Final = 40
+FOUND: Final = 1  # exit code of mypy when it found something; a higher one is a crash or a wrong setting
 # The version the project itself installs goes before the one its commit hooks fix.
 ADD_TOOL: Final = 'pip show -q "$1" 2>/dev/null || pip install "$2"'
 
@@ -39,20 +44,61 @@ class Check:
     package: str
 
 
-@stage(timeout_s=1200)
-async def quality(ctx: Context, checkout: Source, deps: Deps) -> Quality:
-    """Run the configured linters, format checks and type checker; keep what each says."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a check ended that was not good."""
+
+    check: Check
+    code: int
+    text: str
+
+
+@stage(timeout_s=1800)
+async def quality(ctx: Context, checkout: Source, deps: Deps | None = None) -> Quality:
+    """Run the configured linters, format checks and type checker, and linters of what is no Python."""
+    import anyio
+
+    checks: list[Check] = []
+    bad: list[Ended] = []
+    scans: list[Scan] = []
+
+    async def check() -> None:
+        if deps is not None:
+            project = parse_facts(PythonProject, ctx)
+            checks.extend(checks_of(project, tuple(ctx.options.get("command", ()))))
+            bad.extend(await run_checks(ctx, project, deps, checks))
+
+    async def lint() -> None:
+        if not ctx.options.get("command"):
+            scans.extend(await run_lints(ctx))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(check)
+        group.start_soon(lint)
+    findings = None
+    try:
+        findings = conclude_lints(ctx, scans) if scans else None
+    except PipelineError:
+        if not bad:
+            raise  # else the project's own checks are told: people look for them first
+    if bad:
+        raise failure_of(bad)
+    return Quality(checks=tuple(one.name for one in checks), findings=findings)
+
+
+async def run_checks(
+    ctx: Context, project: PythonProject, deps: Deps, checks: Sequence[Check]
+) -> list[Ended]:
+    """Run the project's own checks in its own environment and keep what each says; return the bad ones."""
     import dagger
 
-    project = parse_facts(PythonProject, ctx)
-    checks = checks_of(project, tuple(ctx.options.get("command", ())))
     container = await with_system_packages(ctx, await take(ctx, deps.container))
     packages = sorted({check.package for check in checks if check.package})
     for package in packages:
         container = container.with_exec(["sh", "-c", ADD_TOOL, "add", package, pinned(project, package)])
     container = container.with_directory(SOURCE, await source(ctx)).with_workdir(SOURCE)
     container = with_env(container, stage_env(ctx))
-    bad: list[tuple[Check, int, str]] = []
+    bad: list[Ended] = []
     for check in checks:
         ran = container.with_exec(list(check.argv), expect=dagger.ReturnType.ANY)
         code = await ran.exit_code()
@@ -60,10 +106,42 @@ async def quality(ctx: Context, checkout: Source, deps: Deps) -> Quality:
         ctx.keep(f"{check.name}.txt", text)
         ctx.log(f"{check.name}: {'ok' if code == 0 else f'exit code {code}'}\n")
         if code != 0:
-            bad.append((check, code, text))
-    if bad:
-        raise CheckFailed(failure_of(bad))
-    return Quality(checks=tuple(check.name for check in checks))
+            bad.append(Ended(check=check, code=code, text=text))
+    return bad
+
+
+def lints() -> tuple[CommandScanner, ...]:
+    """Return the linters that need nothing of the project but its files."""
+    from pipeline.scan.lint.hadolint import Hadolint
+    from pipeline.scan.lint.manifests import Manifests
+    from pipeline.scan.lint.shape import Shape
+    from pipeline.scan.lint.shellcheck import ShellCheck
+    from pipeline.scan.lint.vulture import Vulture
+    from pipeline.scan.lint.zizmor import Zizmor
+
+    return (Shape(), Vulture(), Hadolint(), ShellCheck(), Zizmor(), Manifests())
+
+
+async def run_lints(ctx: Context) -> list[Scan]:
+    """Run the linters for which the project has files, side by side."""
+    from pipeline.stages.scanning import read_files
+    from pipeline.stages.tools import run_scanners
+
+    files = read_files(ctx)
+    return await run_scanners(ctx, [one for one in lints() if one.wants(sorted(files))], files)
+
+
+def conclude_lints(ctx: Context, scans: Sequence[Scan]) -> Findings:
+    """Judge what the linters found.
+
+    Raises:
+        CheckFailed: Something blocks.
+        NotChecked: Something could not be looked at, and the policy does not let that pass.
+    """
+    from pipeline.stages.scanning import conclude, read_files
+
+    texts = {path: data.decode("utf-8", "replace") for path, data in read_files(ctx).items()}
+    return conclude(ctx, scans, kinds=frozenset({"quality", "misconfiguration"}), texts=texts)
 
 
 def checks_of(project: PythonProject, command: Sequence[str]) -> list[Check]:
@@ -94,14 +172,20 @@ def pinned(project: PythonProject, package: str) -> str:
     return next((pin for pin in project.tool_pins if pin.startswith(f"{package}==")), package)
 
 
-def failure_of(bad: Sequence[tuple[Check, int, str]]) -> Failure:
-    """Return one failure for all checks that were not good; the last lines are those of the first."""
-    first, code, text = bad[0]
-    names = ", ".join(check.name for check, _, _ in bad)
-    return Failure(
-        message=f"{names}: {len(bad)} of the checks found something to mend",
-        error_class="QualityFailed",
-        command=first.argv,
-        exit_code=code,
-        tail=tuple(text.splitlines()[-TAIL_LINES:]),
+def failure_of(bad: Sequence[Ended]) -> Exception:
+    """Return the error for the checks that were not good; the last lines are those of the first."""
+    broken = next((one for one in bad if one.check.name == "mypy" and one.code > FOUND), None)
+    first = broken or bad[0]
+    tail = tuple(first.text.splitlines()[-TAIL_LINES:])
+    if broken is not None and len(bad) == 1:
+        return StageBroken("\n".join(["mypy could not check the types", *tail[-15:]]))
+    names = ", ".join(one.check.name for one in bad)
+    return CheckFailed(
+        Failure(
+            message=f"{names}: {len(bad)} of the checks found something to mend",
+            error_class="QualityFailed",
+            command=first.check.argv,
+            exit_code=first.code,
+            tail=tail,
+        )
     )

@@ -76,13 +76,6 @@ class Covered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quality:
-    """Which checks were made, all of them good."""
-
-    checks: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
     """One image: the digest of its manifest, and the archive that holds it."""
 
@@ -134,3 +127,11 @@ class Performance:
     statistic: str  # "p95", ...
     response_s: float  # that of all requests of the first workload
     figures: Artifact  # performance.csv
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """Which of the project's own checks were made, all of them good, and what the linters found beside."""
+
+    checks: tuple[str, ...]
+    findings: Findings | None = None

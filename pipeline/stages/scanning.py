@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pipeline.scan.scanner import Scan
 
 TAIL_FINDINGS = 10
+HINT = "`pipeline findings list` lists all; `pipeline baseline update --add` lets what is there stay"
 LOOKED = frozenset({"complete", "incomplete"})
 
 
@@ -113,7 +114,10 @@ def _stop_if_bad(verdict: Verdict, scans: Sequence[Scan]) -> None:
         lines = [line for one in blocking[:TAIL_FINDINGS] for line in finding_lines(one)]
         if len(blocking) > TAIL_FINDINGS:
             lines.append(f"and {len(blocking) - TAIL_FINDINGS} more in findings.json")
-        raise CheckFailed(Failure(message=sentence, error_class="FindingsBlock", tail=tuple(lines)))
+        failure = Failure(
+            message=sentence, error_class="FindingsBlock", tail=tuple(lines), hint=HINT if blocking else ""
+        )
+        raise CheckFailed(failure)
     if scans and not any(scan.state in LOOKED for scan in scans):
         raise Skip("; ".join(f"{scan.scanner} is {scan.state}: {scan.reason}" for scan in scans))
 

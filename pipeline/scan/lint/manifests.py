@@ -1,4 +1,4 @@
-"""Manifests against their published schemas: compose files, workflows, CI files of others, Dependabot, Renovate."""
+"""Manifests against their published schemas: compose files, workflows, the CI files of others."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pipeline.scan.scanner import Command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.scan.finding import Finding
+    from pipeline.scan.finding import Finding, Level
     from pipeline.scan.scanner import Ran, Scan, Target
 
 COMPLEX: Final = 15  # paths through a function from which on it is told
@@ -55,7 +55,7 @@ class Shape:
 def _weighed(one: Finding) -> Finding:
     count = _COUNT.search(one.message)
     paths = int(count[1]) if count else 0
-    level = "medium" if paths >= VERY_COMPLEX else "info"
+    level: Level = "medium" if paths >= VERY_COMPLEX else "info"
     return replace(
         one,
         kind="quality",

@@ -31,7 +31,7 @@ class Vulture:
 
     def commands(self, target: Target) -> list[Command]:
         """One run over the whole tree: what one file defines another may use."""
-        argv = ("vulture", "--min-confidence", str(LEAST), "--exclude", "", target.root, CANARY)
+        argv = ("vulture", "--min-confidence", str(LEAST), target.root, CANARY)
         return [Command(argv=argv, files={CANARY: CANARY_TEXT})]
 
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
