@@ -235,7 +235,16 @@ def _requirements(pyproject: Mapping[str, Any]) -> tuple[str, ...]:
     for name in groups:
         if name.lower() in TEST_GROUPS:
             found += _group(groups, name, set())
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys([*found, *_hatch_requirements(pyproject)]))
+
+
+def _hatch_requirements(pyproject: Mapping[str, Any]) -> list[str]:
+    """Return what Hatch's environments for tests add, without what lies in the project's own folders."""
+    environments = pyproject.get("tool", {}).get("hatch", {}).get("envs", {})
+    tables = [environments.get(name, {}) for name in ("default", "hatch-test", *TEST_GROUPS)]
+    keys = ("dependencies", "extra-dependencies")
+    found = [str(one) for table in tables for key in keys for one in table.get(key, ())]
+    return [one for one in found if "{" not in one]
 
 
 def _group(groups: Mapping[str, Any], name: str, seen: set[str]) -> list[str]:
@@ -275,7 +284,8 @@ def _wanted(table: Mapping[str, Any], setup: str) -> tuple[str, ...]:
 
 def _version_from_git(pyproject: Mapping[str, Any], setup: str) -> bool:
     needed = " ".join(map(str, pyproject.get("build-system", {}).get("requires", ()))) + setup
-    return re.search(r"setuptools[-_.]scm|hatch-vcs|hatch_vcs|flit[-_.]scm", needed) is not None
+    known = r"setuptools[-_.]scm|hatch[-_]vcs|flit[-_.]scm|(?:uv|poetry)[-_]dynamic[-_]versioning"
+    return re.search(known, needed) is not None
 
 
 def _packages(files: Sequence[str]) -> tuple[str, ...]:

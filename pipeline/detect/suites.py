@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Stage, the names its folders have below a folder of tests, and its markers. Of several markers on one test
 # the first stage's counts.
 SUITES: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    "e2e": (("e2e", "end_to_end", "end2end", "endtoend"), ("e2e", "end_to_end")),
+    "e2e": (("acceptance", "e2e", "end_to_end", "end2end", "endtoend"), ("acceptance", "e2e", "end_to_end")),
     "security_tests": (("security",), ("security",)),
     "integration": (("integration", "integrations"), ("integration", "integration_test")),
 }

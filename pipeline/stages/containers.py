@@ -29,7 +29,12 @@ ENV: Final = {
     "PIP_ROOT_USER_ACTION": "ignore",
     "PYTHONUNBUFFERED": "1",
 }
-
+# By these variables setuptools-scm, hatch-vcs and the dynamic versioning of uv and Poetry are told a version.
+TELL_VERSION: Final = (
+    "SETUPTOOLS_SCM_PRETEND_VERSION",
+    "UV_DYNAMIC_VERSIONING_BYPASS",
+    "POETRY_DYNAMIC_VERSIONING_BYPASS",
+)
 APT_CACHES: Final = {"/var/cache/apt": "apt-archives", "/var/lib/apt/lists": "apt-lists"}
 # Images for containers remove archives after each installation, which would empty the cache volume.
 APT_INSTALL: Final = """set -e
@@ -134,7 +139,7 @@ def with_env(container: dagger.Container, env: Mapping[str, str]) -> dagger.Cont
 def with_version(ctx: Context, container: dagger.Container) -> dagger.Container:
     """Tell build backends that read the version from tags which one it is: no repository is in there."""
     version = str(ctx.options.get("version", ""))
-    return container.with_env_variable("SETUPTOOLS_SCM_PRETEND_VERSION", version) if version else container
+    return with_env(container, dict.fromkeys(TELL_VERSION, version)) if version else container
 
 
 def stage_env(ctx: Context) -> dict[str, str]:

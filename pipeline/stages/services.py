@@ -12,6 +12,7 @@ import anyio
 
 from pipeline.digest import digest_text
 from pipeline.stages.containers import StageBroken
+from pipeline.stages.localhost import with_localhost
 from pipeline.stages.service_containers import LOGS, described, log_path
 from pipeline.stages.service_settings import chosen_services, waves
 
@@ -78,7 +79,7 @@ async def with_services(
     try:
         try:
             await group.start()
-            yield group.bound(container)
+            yield await with_localhost(group.bound(container), services)
         finally:
             await group.end()
     except Exception as error:

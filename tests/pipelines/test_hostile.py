@@ -158,6 +158,7 @@ def test_hostile_tests_reach_neither_the_engine_nor_another_stages_secrets(
     assert ran.outcomes["integration"] == "success", ran.stdout
     found = json.loads((ran.files("integration") / "found.json").read_text())
     found["ports"] = [one for one in found["ports"] if int(one.rpartition(":")[2]) not in theirs]
+    found["ports"].remove("127.0.0.1:8000")  # its own service
     assert found == {
         name: [] for name in ("sockets", "ports", "variables", "secrets", "mounts", "devices", "processes")
     }

@@ -28,6 +28,7 @@ services:
     restart: always
   cache:
     image: redis:7
+    ports: ["6379:6379"]
     command: redis-server --requirepass swordfish
 volumes: { data: {} }
 """
@@ -53,6 +54,7 @@ def test_database():
         connection.execute("delete from things")
 def test_cache():
     client = redis.Redis("cache", password="swordfish")
+    assert redis.Redis("localhost", password="swordfish").dbsize() == 0
     assert client.incr("visits") == 1
 """,
     "tests/security/test_stores.py": """

@@ -136,10 +136,26 @@ def test_the_tools_a_project_configured_are_found_wherever_they_are_configured()
     assert found.mypy_knows_files is True
 
 
-def test_a_version_from_tags_is_noticed() -> None:
-    text = "[build-system]\nrequires = ['setuptools', 'setuptools_scm[toml]>=8']"
+@pytest.mark.parametrize("backend", ["setuptools_scm[toml]>=8", "hatch-vcs", "uv-dynamic-versioning>=0.7"])
+def test_a_version_from_tags_is_noticed(backend: str) -> None:
+    text = f"[build-system]\nrequires = ['setuptools', '{backend}']"
 
     assert detect({"a.py": "", "pyproject.toml": text}).version_from_git is True
+
+
+def test_what_hatchs_environments_for_tests_need_is_installed() -> None:
+    text = """
+[project]
+dependencies = ["attrs"]
+[tool.hatch.envs.test]
+dependencies = ["psutil", "mine @ {root:uri}/mine"]
+[tool.hatch.envs.hatch-test]
+extra-dependencies = ["pytest-mock"]
+[tool.hatch.envs.docs]
+dependencies = ["sphinx"]
+"""
+
+    assert detect({"a.py": "", "pyproject.toml": text}).requirements == ("attrs", "pytest-mock", "psutil")
 
 
 def test_a_damaged_pyproject_is_left_to_the_tools_that_need_it() -> None:
