@@ -185,8 +185,8 @@ async def serving(
     bound = python.with_service_binding(ALIAS, service)
     bound = bound.with_env_variable("PIPELINE_RUN", f"{ctx.run_id}.{ctx.attempt}")
     ctx.log(f"starting the service: {' '.join(argv)}\n")
+    service = await service.start()
     try:
-        service = await service.start()
         ask = [*health, "--", *descriptions(settings)]
         told = await run_json(bound, ["probe", "ready", base, state, f"{settings.start_within_s:g}", *ask])
         if not told["ready"]:

@@ -255,10 +255,9 @@ def conclude(ctx: Context, settings: PerformanceSettings, measured: Sequence[Mea
         ctx.keep(f"{one.workload}.svg", plot_of(one))
         ctx.keep(f"{one.workload}.json", to_json(one))
         ctx.log(text_of(one, settings.statistic))
-        judged = judge(one, limits)
-        lines += judged
-        if settings.baseline is not None and verdict_of(judged) is not Verdict.NOT_CHECKED:
-            lines += compared(ctx, settings, settings.baseline, one)
+        lines += judge(one, limits)
+    if settings.baseline is not None and verdict_of(lines) is not Verdict.NOT_CHECKED:
+        lines += compared(ctx, settings, settings.baseline, measured)
     table = ctx.keep("performance.csv", csv_of(measured))
     told = lines_text(lines)
     rows = [{"verdict": one.verdict.word, **_row(one)} for one in lines]
@@ -287,31 +286,23 @@ def _row(line: Line) -> dict[str, str]:
 
 
 def compared(
-    ctx: Context, settings: PerformanceSettings, baseline: str, measurement: Measurement
+    ctx: Context, settings: PerformanceSettings, baseline: str, measured: Sequence[Measurement]
 ) -> list[Line]:
-    """Compare with the kept measurement; a missing one is a warning that says how to make it."""
-    from pipeline.scan.load.compare import compare
-    from pipeline.scan.load.measurement import TOTAL, parse_measurement
-    from pipeline.scan.load.thresholds import Line, Verdict, judge_changes
+    """Compare with the kept measurement; where that cannot be done, a warning says why."""
+    from pipeline.scan.load.compare import NotCompared, compare
+    from pipeline.scan.load.measurement import parse_measurement
+    from pipeline.scan.load.thresholds import judge_changes
 
-    path = ctx.root / baseline
+    path, blocks = ctx.root / baseline, settings.regression == "block"
     if not path.is_file():
-        kept = f".pipeline/runs/{ctx.run_id}/stages/{ctx.stage}/files/{measurement.workload}.json"
-        text = f"there is no baseline yet; to make this run it: cp {kept} {baseline}"
-        return [
-            Line(
-                verdict=Verdict.WARN,
-                workload=measurement.workload,
-                subject=TOTAL,
-                what="regression",
-                text=text,
-            )
-        ]
+        kind = measured[0].workload
+        kept = f".pipeline/runs/{ctx.run_id}/stages/{ctx.stage}/files/{kind}.json"
+        why = f"there is none yet; to make this run it: cp {kept} {baseline}"
+        return judge_changes(kind, [], [NotCompared(endpoint="", why=why)], blocks=blocks)
     before = parse_measurement(path.read_bytes(), baseline)
-    if before.workload != measurement.workload:
-        return []  # one file holds one workload: the other has none to be held against
-    changes, left_out = compare(before, measurement, effect=settings.slower / 100, tail=settings.statistic)
-    return judge_changes(measurement.workload, changes, left_out, blocks=settings.regression == "block")
+    after = next((one for one in measured if one.workload == before.workload), measured[0])
+    changes, left_out = compare(before, after, effect=settings.slower / 100, tail=settings.statistic)
+    return judge_changes(after.workload, changes, left_out, blocks=blocks)
 
 
 def failure_of(told: Sequence[str]) -> Failure:

@@ -170,17 +170,10 @@ def test_a_service_that_does_not_start_is_told_with_its_last_words(project: Repo
 
 
 def test_a_service_that_dies_under_load_is_told(project: Repository) -> None:
-    ran = load(project, {"DIES": "1"}, duration="2s")
+    ran = load(project, {"DIES": "1"}, duration="1s")
 
     assert ran.outcomes["performance"] == "error"
     assert "the service ended with exit code 9 while it was measured" in ran.stdout + ran.stderr
-
-
-def test_too_few_requests_are_no_success(project: Repository) -> None:
-    ran = load(project, duration="1s")
-
-    assert ran.outcomes["performance"] == "error"
-    assert ("not checked", "total", "requests") in verdict(ran)
 
 
 def test_a_service_slower_than_its_baseline_fails(project: Repository) -> None:
