@@ -51,7 +51,7 @@ def code_of(function: Callable[..., Any]) -> dict[str, str]:
 def _built_in() -> dict[str, str]:
     """Digests of the source files that our own stages are made of."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    paths = [os.path.join(package, name) for name in ("junit.py", "text.py")]
+    paths = [os.path.join(package, name) for name in ("coverage.py", "junit.py", "text.py")]
     for room in ("stages", "detect"):
         folder = os.path.join(package, room)
         paths += [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".py")]
