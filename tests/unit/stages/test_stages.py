@@ -69,10 +69,10 @@ def test_a_project_of_scripts_has_no_build_and_no_image(tmp_path: Path) -> None:
     ]
 
 
-def test_a_project_without_python_has_its_images_alone(tmp_path: Path) -> None:
+def test_a_project_without_python_has_its_images_and_the_linters_of_their_files(tmp_path: Path) -> None:
     write(tmp_path, "Dockerfile", "FROM scratch")
 
-    assert names(tmp_path) == ["checkout", "container_build", "secret_scan"]
+    assert names(tmp_path) == ["checkout", "quality", "container_build", "secret_scan"]
 
 
 def test_what_git_does_not_track_is_left_out_by_patterns_that_mean_just_that(tmp_path: Path) -> None:
