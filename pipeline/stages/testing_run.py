@@ -74,13 +74,15 @@ async def run(ctx: Context, container: dagger.Container, argv: Sequence[str]) ->
     ran = await run_shards(job, past)
     again = await run_again(job, ran)
     results = add_up(ran, again, past, ctx.key)
+    junit = keep_junit(ctx, ran, results)
+    error = error_of(job.argv, ran, results)
+    if error is None:
+        for one in ran:
+            one.check()
     if job.is_pytest and all(one.is_complete for one in ran):
         ctx.remember(NOTE, write_past(past.with_run(past_run(ctx, results, ran), seconds_of(ran))))
-    junit = keep_junit(ctx, ran, results)
-    if error := error_of(job.argv, ran, results):
+    if error is not None:
         raise error
-    for one in ran:
-        one.check()
     flaky = tell_flaky(ctx, results)
     coverage, rate = keep_coverage(ctx, [*ran, *again])
     covered = f", {rate:.0%} of lines covered" if rate is not None else ""
