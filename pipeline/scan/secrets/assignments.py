@@ -64,12 +64,14 @@ _SPACED: Final = re.compile(
     + _QUOTED
     + r"|(?P<bare>[^\s\"'`;&|<>()=][^\s\"'`;&|<>()]{3,300})(?=[\s;&|)\"'`]|$))"
 )
+_SPACED_QUOTED: Final = re.compile(rf"[ \t]{{1,20}}(?P<prefix>){_QUOTED}")
 _INSTRUCTION: Final = re.compile(r"(?:^|\n)[ \t]*(?:ENV|ARG)[ \t]+$", re.IGNORECASE)
 _YAML_MARK: Final = re.compile(r"[!*&][\w:./-]*(?:\s|$)|[|>][-+]?\d?$|[@%]|-\s|~$")
 _CALL: Final = re.compile(r"[A-Za-z_][\w.]*[(\[{]")
 _REST: Final = re.compile(r"[,&]\w{1,30}=|[ \t][#;]")  # another option, or a remark
 _LINE_ENDS: Final = re.compile(r"(?:\\[nrt])+$")
-_SPACED_NAMES: Final = frozenset({"requirepass", "masterauth", "bindpw", "by", "password", "secret"})
+_SPACED_NAMES: Final = frozenset({"requirepass", "masterauth", "bindpw"})
+_SQL_NAMES: Final = frozenset({"by", "password"})  # IDENTIFIED BY '...', WITH PASSWORD '...'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +168,8 @@ def _forms(name: str, before: str, style: Style) -> Iterator[re.Pattern[str]]:
         yield _VALUE_BARE
     if before.endswith('variable "'):
         yield _BLOCK
+    if lower in _SQL_NAMES:
+        yield _SPACED_QUOTED
     is_instruction = style == "docker" and _INSTRUCTION.search(before) is not None
     if name.startswith("-") or lower in _SPACED_NAMES or is_instruction or before.endswith("#define "):
         yield _SPACED

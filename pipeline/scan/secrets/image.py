@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-# Software of others: names promise nothing there, and keys in its tests are nobody's.
+# Software of others: names promise nothing there, and keys in its tests and binaries are nobody's.
 _OF_OTHERS: Final = re.compile(
-    r"^(?:usr/(?:lib|lib64|share|include|src|libexec)|lib|lib64|var/lib|etc/ssl/certs|etc/ca-certificates|proc|sys|"
-    r"usr/local/(?:lib|share|include))/|/(?:site-packages|dist-packages|node_modules|vendor/bundle|gems)/"
+    r"^(?:usr/(?:s?bin|lib\w*|share|include|src|libexec)|s?bin|lib\w*|var/lib|proc|sys|"
+    r"usr/local/(?:lib|share|include)|etc/(?:ssl/certs|ca-certificates|pam\.d|init\.d|default|security))/|"
+    r"/(?:site-packages|dist-packages|node_modules|vendor/bundle|gems)/"
 )
 GZIP: Final = b"\x1f\x8b"
 
@@ -127,8 +128,9 @@ def _scan_layer(
 def _scan_member(stream: IO[bytes], path: str, digest: str) -> list[Located]:
     is_theirs = _OF_OTHERS.search(path) is not None
     hits = find_in(stream, path, only_forms=is_theirs)
-    if is_theirs and kind_of(path).is_trying:
-        hits = [hit for hit in hits if hit.strength == "live"]
+    if is_theirs:
+        is_test = kind_of(path).is_trying
+        hits = [hit for hit in hits if hit.strength == "live" or (hit.line and not is_test)]
     return [Located(hit=hit, path=path, layer=digest, scanner=IMAGE) for hit in hits]
 
 

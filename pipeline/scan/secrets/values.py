@@ -24,8 +24,8 @@ _OBVIOUS: Final = re.compile(
 )
 # What is filled in later, read from elsewhere, or encrypted.
 _ELSEWHERE: Final = re.compile(
-    r"\$\{|\$\([^)]*\)|\{\{|<%|#\{|\{%|%\([a-z_]+\)s|\[\[.*\]\]|@@\w+@@|^%\w+%$|^\$\w+$|\$[A-Z_]{4,}|^\{[\w.:-]*\}$|^<[^>]+>|"
-    r"^__\w+__$|^%[sdvq]$|^@\w+@$|"
+    r"\$\{|\{[A-Za-z_][\w.]*(?:\[[^\]]*\]|\([^)]*\))?\}|\$\([^)]*\)|\{\{|<%|#\{|\{%|%\([a-z_]+\)s|\[\[.*\]\]|@@\w+@@|^%\w+%$|^\$\w+$|^\$[A-Z_]{3,}|\$[A-Z][A-Z_]{5,}|^\{[\w.:-]*\}$|^<[^>]+>|"
+    r"^__\w+__$|^%[sdvqn](?!\w)|^@\w+@$|"
     r"(?i:^(?:os\.|process\.env|env[.:(\[]|getenv|import\.meta|var\.|local\.|module\.|data\.|self\.|this\.|config\.|"
     r"settings\.|secrets\.|vault[:/_]|ref\+|op://|ssm:|arn:|projects/|file:|classpath:|kms:|keyring:|keychain|aws-|gcp-|sops|"
     r"lookup\(|secretref:|azurekeyvault|@microsoft\.keyvault))|"
@@ -42,12 +42,14 @@ _PUBLIC: Final = re.compile(
     r"^pub-|^phc_|^0x[0-9a-fA-F]{1,16}$"
 )
 _NOT_ONE: Final = re.compile(
-    r"\\[sdwSDWB](?![a-zA-Z0-9])|\[\^|\(\?[:P=!<]|\{\d+,\d*\}|"  # a regular expression
     r"^(?:[a-z][a-z0-9+.-]*:)?//|^(?:\.{0,2}|~)/[\w.-]+/|^/(?:[\w.-]+/)*[\w.-]*$|^[A-Za-z]:\\|^[\w.+-]+@[\w-]+\.[\w.-]+$|"
     r"^\d{4}-\d\d-\d\d|^v?\d+(?:\.\d+)+(?:[-+.]\w+)?$|^(?:\d{1,3}\.){3}\d{1,3}|^[\d.,:+-]+$|^#[0-9a-fA-F]{3,8}$|"
     r"^[a-z][\w.-]*\.(?:com|org|net|io|dev|local|internal|json|ya?ml|txt|pem|key|crt|py|js|ts|html?|xml|properties|cfg|md)$|"
     r"^(?:[a-z]+|[A-Z]+)\(\d+\)|^[A-Za-z]+(?:[.][A-Za-z]+)+$|^[A-Z]+(?:_[A-Z]+)+$|^\w+(?:\|\w+(?::\w+)?)+$|^(?:image|text|application|data)[:/]|^(?:\d+(?:ms|s|m|h|d))+$"
 )
+_FORM: Final = re.compile(
+    r"\\[sdwSDWB](?![a-zA-Z0-9])|\[\^|\(\?[:P=!<]|\{\d+,\d*\}|:x:\d+:\d+:"
+)  # a regular expression, a line of /etc/passwd
 UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _TOKEN: Final = re.compile(r"[\w.~+/=:!@#$%^&*(){}\[\]|;,<>?'-]+", re.ASCII)
 _CASES: Final = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
@@ -130,7 +132,10 @@ def is_elsewhere(value: str) -> bool:
 
 def is_harmless(value: str) -> bool:
     """Whether the value is of a form that no secret has: a hash, a public key, a path, a date, an address."""
-    return any(form.search(value) for form in (_HASHED, _PUBLIC, _NOT_ONE))
+    if _HASHED.search(value) or _PUBLIC.search(value) or _FORM.search(value):
+        return True
+    is_random = len(value) >= 24 and bits(value) > 3.2 * len(value)  # base64 may look like a path
+    return not is_random and _NOT_ONE.search(value) is not None
 
 
 def classes(value: str) -> int:
@@ -166,7 +171,11 @@ def looks_like_password(value: str, *, is_strict: bool) -> bool:
         return weight >= 14
     if weight < 1.6 * len(value):
         return False  # words, and little between them
-    return weight >= (24 if has_digit else 40) and (kinds >= 2 or weight >= 44)
+    if has_digit:
+        return weight >= 24 and (kinds >= 2 or weight >= 44)
+    if kinds >= 3 or (kinds == 2 and len(_CASES.findall(value)) >= 3):
+        return weight >= 18 and weight >= 2.3 * len(value)
+    return weight >= (40 if kinds > 1 else 52) and weight >= 2.8 * len(value)
 
 
 @lru_cache(maxsize=16384)
