@@ -14,7 +14,9 @@ def read_apk(path: str, text: str, ecosystem: str) -> list[Package]:
     """The packages of `lib/apk/db/installed`; a package without an origin is its own source."""
     found = []
     for paragraph in text.split("\n\n"):
-        fields = {line[0]: line[2:] for line in paragraph.splitlines() if line[1:2] == ":" and line[0] in "PVAoL"}
+        fields = {
+            line[0]: line[2:] for line in paragraph.splitlines() if line[1:2] == ":" and line[0] in "PVAoL"
+        }
         if fields.get("P") and fields.get("V"):
             found.append(
                 Package(

@@ -12,7 +12,6 @@ HEAD: Final = 32  # bytes before the two strings
 INLINE: Final = 2  # flag of Go 1.18 and later: the strings follow the head
 MOST_INFO_BYTES: Final = 1024 * 1024
 CHUNK: Final = 1024 * 1024
-ALIGN: Final = 16
 MARK: Final = 16  # bytes around the modules, which keep them from being found by chance
 
 
@@ -41,28 +40,24 @@ def find_build_info(stream: Readable, first: bytes = b"") -> bytes | None:
 
 def read_go(path: str, info: bytes) -> list[Package] | None:
     """The modules of build information, with the standard library; None where it is of a form not known."""
-    if len(info) < HEAD or not info[15] & INLINE:
+    if len(info) < HEAD or not info[len(MAGIC) + 1] & INLINE:
         return None
-    version, rest = _text(info, HEAD)
-    modules, _ = _text(info, rest)
-    if not version.startswith("go"):
+    version, rest = _string(info, HEAD)
+    modules, _ = _string(info, rest)
+    told = re.match(r"(?:devel )?go(\d[\w.]*)", version.decode("utf-8", "replace"))
+    if told is None:
         return None
-    found = []
-    told = re.match(r"go(\d[\w.]*)", version)
-    if told:
-        found.append(_module(path, "stdlib", told[1]))
-    lines = modules[MARK:-MARK].splitlines()
-    for at, line in enumerate(lines):
-        fields = line.split("\t")
-        following = lines[at + 1].split("\t") if at + 1 < len(lines) else [""]
-        if fields[0] == "dep" and following[0] == "=>":
-            fields = following
-        if fields[0] in ("dep", "=>") and (fields is following or fields[0] == "dep") and len(fields) > 2:
-            found.append(_module(path, fields[1], fields[2]))
+    found = [_module(path, "stdlib", told[1])]
+    for line in modules[MARK:-MARK].decode("utf-8", "replace").splitlines():
+        kind, *fields = line.split("\t")
+        if kind == "=>" and len(found) > 1:  # what replaces the module before it
+            found.pop()
+        if kind in ("dep", "=>") and len(fields) > 1:
+            found.append(_module(path, fields[0], fields[1]))
     return found
 
 
-def _text(info: bytes, at: int) -> tuple[str, int]:
+def _string(info: bytes, at: int) -> tuple[bytes, int]:
     """A string with its length before it, and where it ends."""
     length = shift = 0
     while at < len(info):
@@ -72,9 +67,9 @@ def _text(info: bytes, at: int) -> tuple[str, int]:
         shift += 7
         if not byte & 0x80 or shift > 28:
             break
-    return info[at : at + length].decode("utf-8", "replace"), at + length
+    return info[at : at + length], at + length
 
 
 def _module(path: str, name: str, version: str) -> Package:
-    private = "built from a folder" if version == "(devel)" else ""
+    private = "built from a folder" if version in ("", "(devel)") else ""
     return Package(name=name, version=version, ecosystem="Go", path=path, private=private, is_installed=True)

@@ -146,5 +146,5 @@ def _java(path: str, group: str, artifact: str, version: str) -> Package:
         ecosystem="Maven",
         path=path,
         is_installed=True,
-        private="" if group else "the group of a Java archive that does not name it",
+        private="" if group else "a Java archive that does not name its group",
     )

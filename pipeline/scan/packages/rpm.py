@@ -52,7 +52,11 @@ class Header:
     def numbers(self, tag: int) -> tuple[int, ...]:
         """An array of 32-bit numbers."""
         kind, offset, count = self.index.get(tag, (0, 0, 0))
-        return struct.unpack_from(f">{count}I", self.data, offset) if kind == INT32 and count < MOST_FILES else ()
+        return (
+            struct.unpack_from(f">{count}I", self.data, offset)
+            if kind == INT32 and count < MOST_FILES
+            else ()
+        )
 
 
 def read_rpm(path: str, data: bytes, ecosystem: str) -> list[Package]:
