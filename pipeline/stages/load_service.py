@@ -162,7 +162,7 @@ async def serving(
         ServiceUnknown: Its port is not known.
     """
     port = await port_of(app, settings)
-    own = await run_json(python, ["probe", "python"])
+    own = await probe(python, "python")
     # Looked for by the loader itself, so that nothing of ours is in the environment the service gets.
     folders = ":".join(f"{PYTHON}{folder}" for folder in own["folders"])
     started_by = [
@@ -188,7 +188,7 @@ async def serving(
     service = await service.start()
     try:
         ask = [*health, "--", *descriptions(settings)]
-        told = await run_json(bound, ["probe", "ready", base, state, f"{settings.start_within_s:g}", *ask])
+        told = await probe(bound, "ready", base, state, f"{settings.start_within_s:g}", *ask)
         if not told["ready"]:
             await _raise_down(bound, state, f"was not ready within {told['waited_s']:.0f} s ({told['last']})")
         ctx.log(f"the service is ready after {told['waited_s']:.1f} s: {told['last']}\n")
@@ -212,24 +212,21 @@ async def service_state(ready: Ready) -> dict[str, Any]:
         ServiceDown: The service has ended.
     """
     state = f"http://{ALIAS}:{SAMPLER_PORT}"
-    told = await run_json(ready.container, ["probe", "state", state])
+    told = await probe(ready.container, "state", state)
     if told.get("exit_code") is not None:
         raise ServiceDown(f"ended with exit code {told['exit_code']} while it was measured", told["log"])
     return told
 
 
 async def _raise_down(container: dagger.Container, state: str, what: str) -> None:
-    told = await run_json(container, ["probe", "state", state])
+    told = await probe(container, "state", state)
     code = told.get("exit_code")
     raise ServiceDown(what if code is None else f"ended with exit code {code}", str(told.get("log", "")))
 
 
-async def run_json(container: dagger.Container, argv: Sequence[str]) -> dict[str, Any]:
-    """Run one of our programs, afresh each time it is asked, and read what it says."""
-    module, *rest = argv
+async def probe(container: dagger.Container, *errand: str) -> dict[str, Any]:
+    """Run an errand of `pipeline.scan.load.probe`, afresh each time it is asked, and read what it tells."""
     container = container.with_env_variable("PIPELINE_ASKED", str(time.time_ns()))
-    argv = ["python3", "-m", f"{PACKAGE}.{module}", *rest]
-    # Into a file: what programs say to each other is nothing for the log.
-    said = container.with_exec(argv, redirect_stdout=TOLD).file(TOLD)
+    said = container.with_exec(["python3", "-m", f"{PACKAGE}.probe", TOLD, *errand]).file(TOLD)
     told: dict[str, Any] = json.loads(await said.contents())
     return told

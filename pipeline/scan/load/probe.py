@@ -1,10 +1,11 @@
 """Wait for a service, read its description and its state: small errands beside a load test.
 
-    python -m pipeline.scan.load.probe ready BASE STATE WITHIN_S HEALTH… -- DESCRIPTION…
-    python -m pipeline.scan.load.probe state STATE
-    python -m pipeline.scan.load.probe python
+    python -m pipeline.scan.load.probe OUT ready BASE STATE WITHIN_S HEALTH… -- DESCRIPTION…
+    python -m pipeline.scan.load.probe OUT state STATE
+    python -m pipeline.scan.load.probe OUT python
 
-Each writes JSON to stdout. Runs inside a container: standard library only.
+Each writes JSON to the file OUT: what programs tell each other is nothing for a log. Runs inside a container:
+standard library only.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def machine() -> str:
 
 def main(argv: list[str]) -> int:
     """Do one errand."""
-    errand, rest = argv[0], argv[1:]
+    out, errand, rest = argv[0], argv[1], argv[2:]
     if errand == "python":
         told: Any = own_python()
     elif errand == "state":
@@ -129,7 +130,7 @@ def main(argv: list[str]) -> int:
         cut = rest.index("--")
         told = wait_ready(rest[0], rest[1], float(rest[2]), rest[3:cut])
         told["description"] = find_description(rest[0], rest[cut + 1 :]) if told["ready"] else None
-    sys.stdout.write(json.dumps(told))
+    Path(out).write_text(json.dumps(told), encoding="utf-8")
     return 0
 
 
