@@ -19,12 +19,12 @@ _STOPGAP: Final = re.compile("|".join(sorted(_STOPGAPS, key=len, reverse=True)))
 _LEET: Final = str.maketrans("013457@$!", "oieastasi")
 _OBVIOUS: Final = re.compile(
     r"(?i)example|placeholder|change[-_. ]?me|replace[-_. ]?(?:me|this|with)|redacted|dummy|insert[-_ ]|"
-    r"your[-_ ]|my[-_ ]?(?:secret|token|key|pass)|not[-_ ]?(?:a[-_ ]?)?(?:real|secret)|fake|x{5,}|(.)\1{6,}|"
+    r"your[-_ ]|my[-_ ]?(?:secret|token|key|pass)|not[-_ ]?(?:a[-_ ]?)?(?:real|secret)|\bfake|fake[-_ ]|x{5,}|(.)\1{6,}|"
     r"\*{3,}|\.{3}|…|0123456789|123456789|abcdefgh|deadbeef|foobar|changeit|lorem|ipsum"
 )
 # What is filled in later, read from elsewhere, or encrypted.
 _ELSEWHERE: Final = re.compile(
-    r"\$\{|\{[A-Za-z_][\w.]*(?:\[[^\]]*\]|\([^)]*\))?\}|\$\([^)]*\)|\{\{|<%|#\{|\{%|%\([a-z_]+\)s|\[\[.*\]\]|@@\w+@@|^%\w+%$|^\$\w+$|^\$[A-Z_]{3,}|\$[A-Z][A-Z_]{5,}|^\{[\w.:-]*\}$|^<[^>]+>|"
+    r"\$\{|\{[A-Za-z_][\w.]*(?:\[[^\]]*\]|\([^)]*\))?\}|\$\([\w./-][^)]*\)|\{\{|<%|#\{|\{%|%\([a-z_]+\)s|\[\[.*\]\]|@@\w+@@|^%\w+%$|^\$\w+$|^\$[A-Z_]{3,}|\$[A-Z][A-Z_]{5,}|^\{[\w.:-]*\}$|^<[^>]+>|"
     r"^__\w+__$|^%[sdvqn](?!\w)|^@\w+@$|"
     r"(?i:^(?:os\.|process\.env|env[.:(\[]|getenv|import\.meta|var\.|local\.|module\.|data\.|self\.|this\.|config\.|"
     r"settings\.|secrets\.|vault[:/_]|ref\+|op://|ssm:|arn:|projects/|file:|classpath:|kms:|keyring:|keychain|aws-|gcp-|sops|"

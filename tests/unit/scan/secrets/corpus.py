@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.unit.scan.secrets.kinds import LOOK_ALIKES, NAMED, TOKENS, Corpus, Mark
+from tests.unit.scan.secrets.kinds import NAMED, TOKENS, Corpus, Mark
+from tests.unit.scan.secrets.listings import LISTINGS
+from tests.unit.scan.secrets.look_alikes import LOOK_ALIKES
 from tests.unit.scan.secrets.specials import SPECIALS
 
 if TYPE_CHECKING:
@@ -159,7 +161,7 @@ def make_corpus(seed: int, *, secrets: int = 150, decoys: int = 400) -> Corpus:
         put(r, lines, list(LOOK_ALIKES)[index % len(LOOK_ALIKES)], "decoy")
     for (form, word), rows in lines.items():
         write(r, corpus, form, word, rows)
-    for special in SPECIALS:
+    for special in (*SPECIALS, *LISTINGS):
         special(r, corpus)
     return corpus
 

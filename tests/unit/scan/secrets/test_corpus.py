@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.scan.secrets.engine import shared_engine
 from tests.unit.scan.secrets.corpus import make_corpus
-from tests.unit.scan.secrets.kinds import LOOK_ALIKES, NAMED, TOKENS, Corpus
+from tests.unit.scan.secrets.kinds import NAMED, TOKENS, Corpus
+from tests.unit.scan.secrets.look_alikes import LOOK_ALIKES
 
 
 def judge(corpus: Corpus) -> tuple[list[str], list[str]]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 FILES = {
     "deploy.env": f"TOKEN={GITHUB}\nDB_PASSWORD={CHOSEN}\nDATABASE_URL=postgres://app:{URL_PASSWORD}@db/x\n",
-    "tests/test_a.py": f'password = "{CHOSEN[:8]}"\nurl = "redis://:{URL_PASSWORD}Q8!@cache"\nkey = "{AWS}"\n',
+    "tests/test_a.py": f'password = "{CHOSEN[:8]}"\n'
+    f'url = "redis://:{URL_PASSWORD}Q8!@cache"\nkey = "{AWS}"\n',
 }
 SOURCE = Source(commit="", dirty=False, digest="", files=0)
 

@@ -208,3 +208,30 @@ def test_logs_are_read(tmp_path: Path) -> None:
     scan, found = look_at_logs([("unit", tmp_path / "log.txt")])
 
     assert (scan.state, [(one.path, one.hit.line) for one in found]) == ("complete", [("log of unit", 2)])
+
+
+HOSTILE = {
+    "one long word": "a",
+    "names without values": "password=",
+    "quotes that never close": 'password="',
+    "addresses": "://a:",
+    "tokens without an end": "eyJaaaaaaaa.",
+    "key headers": "-----BEGIN PRIVATE KEY-----",
+    "manifests": "kind: Secret\ndata:\n",
+    "spaces": "secret" + " " * 40 + "= ",
+    "key files": "PuTTY-User-Key-File-2: ",
+    "credentials": "machine x login y password z ",
+    "types": "token: a.b[c, d] | e ",
+    "elements": "<password>",
+    "brackets": "api_key = ((( ",
+}
+
+
+@pytest.mark.parametrize("part", HOSTILE.values(), ids=HOSTILE)
+def test_lines_made_to_be_slow_are_read_to_the_end(part: str, tmp_path: Path) -> None:
+    """Very many characters on one line, of what each expression would look at for long."""
+    (tmp_path / "a.yaml").write_text(part * (300_000 // len(part)) + f"\ntoken: {GITHUB}\n")
+
+    found, _, missed = scan_tree(tmp_path, ["a.yaml"])
+
+    assert ([one.hit.rule for one in found], missed) == (["github-token"], [])
