@@ -15,6 +15,7 @@ import json
 import math
 import os
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
-PORT: Final = 18_731
 LOCUSTFILE: Final = """
 from locust import FastHttpUser, task
 
@@ -83,13 +83,15 @@ async def serve(kind: str, port: int, typical_s: float, seed: int) -> None:
 
 
 @contextmanager
-def server(kind: str, typical_s: float = 0.0, seed: int = 0) -> Iterator[None]:
-    """Run a server as a process of its own."""
-    argv = [sys.executable, __file__, "--serve", kind, str(typical_s), str(seed)]
+def server(kind: str, typical_s: float = 0.0, seed: int = 0) -> Iterator[int]:
+    """Run a server as a process of its own; lends its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    argv = [sys.executable, __file__, "--serve", kind, str(port), str(typical_s), str(seed)]
     process = subprocess.Popen(pinned(argv, last=False))
     time.sleep(0.7)
     try:
-        yield
+        yield port
     finally:
         process.terminate()
         process.wait()
@@ -101,11 +103,11 @@ def pinned(argv: list[str], *, last: bool) -> list[str]:
     return argv if len(cpus) == 1 else ["taskset", "-c", str(cpus[-1] if last else cpus[0]), *argv]
 
 
-def generate(rate: float, seconds: float, **changes: Any) -> Measurement:
+def generate(port: int, rate: float, seconds: float, **changes: Any) -> Measurement:
     """Run the generator against the server."""
     plan = {
         "host": "127.0.0.1",
-        "port": PORT,
+        "port": port,
         "rate": rate,
         "warmup_s": 1,
         "duration_s": seconds,
@@ -130,8 +132,8 @@ def told(one: Measurement) -> str:
 def stall() -> None:
     """The stalling server's true p95 is 756 ms."""
     for arrival in ("constant", "poisson"):
-        with server("stall"):
-            one = generate(100, 20, arrival=arrival)
+        with server("stall") as port:
+            one = generate(port, 100, 20, arrival=arrival)
         times = one.total.times
         print(
             f"stall, {arrival:8} p50 {times.quantile(0.5) * 1000:.1f} p95 {times.quantile(0.95) * 1000:.0f} "
@@ -141,22 +143,22 @@ def stall() -> None:
 
 def rate() -> None:
     """The highest rates on one core."""
-    with server("fast"):
+    with server("fast") as port:
         for wanted in (10_000, 15_000, 20_000):
-            one = generate(wanted, 5)
+            one = generate(port, wanted, 5)
             print(f"rate, {wanted}/s wanted: {told(one)} (bar: 10,000/s)")
 
 
 def lag() -> None:
     """2,000 requests/s for ten seconds."""
-    with server("fast"):
-        one = generate(2000, 10)
+    with server("fast") as port:
+        one = generate(port, 2000, 10)
     print(f"lag, 2000/s for 10 s: {told(one)} (bar: 5 ms, 80 MB)")
 
 
 def locust(python: str) -> None:
     """Locust as the stage calls it, against Locust by itself."""
-    with tempfile.TemporaryDirectory() as place, server("fast"):
+    with tempfile.TemporaryDirectory() as place, server("fast") as port:
         folder = Path(place)
         (folder / "locustfile.py").write_text(LOCUSTFILE)
         program = str(Path(python).with_name("locust"))
@@ -164,7 +166,7 @@ def locust(python: str) -> None:
         bare: list[float] = []
         ours: list[float] = []
         for _ in range(3):
-            base = f"http://127.0.0.1:{PORT}"
+            base = f"http://127.0.0.1:{port}"
             plain = [program, "-f", "locustfile.py", "--headless", "-u", "20", "-r", "20", "-t", "6s"]
             bare.append(_locust_rate([*plain, "-H", base, "--only-summary", "--json-file", "out"], folder))
             argv = locust_argv("locustfile.py", listener, base=base, users=20, seconds=6, out="out")
@@ -202,8 +204,8 @@ def regression(runs: int) -> None:
 
 
 def _noisy(typical_s: float, seed: int) -> Measurement:
-    with server("noisy", typical_s, seed):
-        return generate(60, 15)
+    with server("noisy", typical_s, seed) as port:
+        return generate(port, 60, 12)
 
 
 def main() -> None:
@@ -213,10 +215,11 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=[])
     parser.add_argument("--locust", default=sys.executable)
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--serve", nargs=3)
+    parser.add_argument("--serve", nargs=4)
     given = parser.parse_args()
     if given.serve:
-        asyncio.run(serve(given.serve[0], PORT, float(given.serve[1]), int(given.serve[2])))
+        kind, port, typical_s, seed = given.serve
+        asyncio.run(serve(kind, int(port), float(typical_s), int(seed)))
     wanted = given.parts or parts
     if "stall" in wanted:
         stall()
