@@ -256,6 +256,7 @@ class PerformanceSettings:
     operations: tuple[str, ...] = ()  # "POST /notes": tried besides the safe ones of the description
     requests: Mapping[str, RequestSettings] = field(default_factory=dict)  # in place of the description
     locustfile: ProjectPath | None = None  # None: `locustfile.py`, if there is one
+    locust_requirements: ProjectPath | None = None  # requirements file of what the locustfile imports
     users: Count = Count(10)  # of the closed workload
     workloads: tuple[Literal["open", "closed"], ...] = ()  # (): open, and closed if there is a locustfile
     rate: Count = Count(50)  # requests a second of the open workload

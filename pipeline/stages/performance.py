@@ -188,6 +188,10 @@ async def run_closed(
     else:
         text = (ctx.root / locustfile).read_text(encoding="utf-8", errors="replace")
         container = container.with_directory(SOURCE, await source(ctx))
+        container = container.with_env_variable("PYTHONPATH", f"/load:{SOURCE}")
+        if settings.locust_requirements is not None:
+            wanted = f"{SOURCE}/{settings.locust_requirements}"
+            container = container.with_exec(["/opt/tools/locust/bin/pip", "install", "-r", wanted])
     argv = locust_argv(
         locustfile or LOCUSTFILE,
         f"/load/{PACKAGE}/listener.py",
