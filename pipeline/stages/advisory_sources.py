@@ -74,6 +74,15 @@ def network_of(ctx: Context) -> Network:
     )
 
 
+async def with_times(ctx: Context, packages: Sequence[Package]) -> list[Package]:
+    """Return the packages with the time of their release, where the package index tells it."""
+    from pipeline.scan.advisories.released import with_release_times
+    from pipeline.scan.probe import probe_of
+
+    index = str(dict(ctx.config.get("network", {})).get("index_url") or "")
+    return await with_release_times(packages, index, probe_of(ctx.run_id, network_of(ctx)))
+
+
 def ask_imported(
     ctx: Context, settings: Mapping[str, Any], packages: Sequence[Package], now: datetime
 ) -> list[SourceAnswer]:
@@ -206,15 +215,16 @@ class Asker:
         return [await run_command(container, one) for one in commands]
 
     async def _ask_npm(self, packages: Sequence[Package]) -> SourceAnswer:
-        from pipeline.scan.advisories.sources.npm_audit import NpmAudit
+        from pipeline.scan.advisories.sources.npm_audit import NpmAudit, joined
         from pipeline.stages.tools import run_command, with_project
 
         locks = [path for path in self.files if PurePosixPath(path).name == "package-lock.json"]
-        if not locks:
-            return SourceAnswer(source=SourceInfo(name=self.name), reason="there is no package-lock.json")
         client = await self.ctx.dagger()
         image = str(self.source.get("address") or "node:22-slim")
         container = await with_project(self.ctx, client.container().from_(image))
-        tool = NpmAudit(folder=str(Path(SOURCE) / PurePosixPath(locks[0]).parent))
-        ours = [one for one in packages if one.path == locks[0]]
-        return tool.read(ours, [await run_command(container, one) for one in tool.commands()])
+        answers = []
+        for lock in locks:
+            tool = NpmAudit(folder=str(Path(SOURCE) / PurePosixPath(lock).parent))
+            ran = [await run_command(container, one) for one in tool.commands()]
+            answers.append(tool.read([one for one in packages if one.path == lock], ran))
+        return joined(answers) if answers else SourceAnswer(source=SourceInfo(name=self.name))

@@ -30,7 +30,7 @@ async def dependency_scan(ctx: Context, checkout: Source, deps: Deps | None = No
     from pipeline.scan.advisories.settle import scan_of, scans_of_failed, settle
     from pipeline.scan.packages.found import find_locks
     from pipeline.scan.packages.locks import read_locks
-    from pipeline.stages.advisory_sources import ask_sources
+    from pipeline.stages.advisory_sources import ask_sources, with_times
     from pipeline.stages.scanning import conclude
     from pipeline.stages.standing import today
 
@@ -45,6 +45,8 @@ async def dependency_scan(ctx: Context, checkout: Source, deps: Deps | None = No
     now = datetime.datetime.now(datetime.UTC)
     asked = [one for one in packages if not one.private]
     answers = await ask_sources(ctx, settings, packages, asked, now, files=files)
+    if not any(one.source.is_live and one.judged for one in answers):
+        packages = await with_times(ctx, packages)
     settled = settle(packages, answers)
     scan = with_broken(scan_of(settled, answers), locks.broken)
     ctx.keep("packages.json", packages_json(settled))

@@ -18,7 +18,7 @@ from pipeline.stages.dependency_scan import combine, dependency_scan
 from pipeline.stages.results import Source
 from pipeline.testing import fake_context, kept, run_stage
 from tests.unit.scan.advisories.records import between, record
-from tests.unit.scan.advisories.worlds import closed, hanging, osv, pypi, serving
+from tests.unit.scan.advisories.worlds import as_json, closed, hanging, osv, pypi, serving
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
+NO_INDEX = "http://127.0.0.1:9/simple"  # nothing listens there
 SOURCE = Source(commit="", dirty=False, digest="", files=0)
 V3 = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"
 
@@ -70,7 +71,7 @@ class World:
         self, sources: Mapping[str, Any] | None = None, *, environment: str = "release", **settings: Any
     ) -> StageRun:
         """Run the stage."""
-        network = settings.pop("network", {"offline": sources is None})
+        network = {"offline": sources is None, "index_url": NO_INDEX, **settings.pop("network", {})}
         config = {"dependency_scan": {"sources": sources or {}, **settings}, "network": network}
         context = fake_context(
             self.kept, root=self.root, environment=environment, config=config, files=self.files
@@ -253,6 +254,21 @@ async def test_imported_advisories_judge_an_offline_run(world: World, tmp_path: 
     manifest = f"value file {own_data}/advisories/manifest.json"
     assert {"value day", manifest} <= set(ran.observed)
     assert ran.observed[manifest].startswith("sha256:")
+
+
+async def test_a_release_newer_than_the_data_is_no_pass(tmp_path: Path) -> None:
+    """The package index tells when it came out; the data is fresh, and older than that."""
+    world = World(tmp_path, {"requirements.txt": "other==3.0\n"})
+    day = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2)
+    sources = file_source(world, records(day.strftime("%Y-%m-%dT%H:%M:%SZ")))
+    files = [{"filename": "other-3.0.tar.gz", "upload-time": today()}]
+
+    with serving(lambda *_: as_json({"files": files})) as (address, _):
+        ran = await world.scan(sources, network={"index_url": f"{address}/simple"})
+
+    assert ran.outcome is Outcome.ERROR
+    assert ran.failure is not None
+    assert "1 of 1 packages are newer than the data, such as other 3.0" in ran.failure.message
 
 
 async def test_development_packages_can_be_left_out(tmp_path: Path) -> None:

@@ -41,7 +41,14 @@ def without_user(address: str) -> str:
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}" if separator else address
 
 
-async def ask_json(client: httpx.AsyncClient, method: str, url: str, body: object = None) -> Any:
+async def ask_json(
+    client: httpx.AsyncClient,
+    method: str,
+    url: str,
+    body: object = None,
+    *,
+    accept: str = "application/json",
+) -> Any:
     """The JSON a service answers with.
 
     Raises:
@@ -51,7 +58,9 @@ async def ask_json(client: httpx.AsyncClient, method: str, url: str, body: objec
 
     try:
         with anyio.fail_after(ANSWER_S):
-            async with client.stream(method, url, json=body, follow_redirects=True) as answer:
+            async with client.stream(
+                method, url, json=body, headers={"Accept": accept}, follow_redirects=True
+            ) as answer:
                 data = b""
                 async for part in answer.aiter_bytes():
                     data += part

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.advisories.answer import Match, SourceAnswer, SourceInfo
@@ -78,6 +78,19 @@ class NpmAudit:
             entry = project["vulnerabilities"].get(one.name)
             found[one.key] = tuple(_matches(entry, source)) if isinstance(entry, dict) else ()
         return tool_answer(source, packages, found, {}, frozenset(one.key for one in ours))
+
+
+def joined(answers: Sequence[SourceAnswer]) -> SourceAnswer:
+    """One answer of those about several lock files; the worst of them tells the state."""
+    worst = next((one for one in answers if one.state != "complete"), answers[0])
+    judged = frozenset(key for one in answers for key in one.judged)
+    return replace(
+        worst,
+        state="incomplete" if judged and worst.state == "unavailable" else worst.state,
+        matches={key: told for one in answers for key, told in one.matches.items()},
+        unknown={key: why for one in answers for key, why in one.unknown.items() if key not in judged},
+        judged=judged,
+    )
 
 
 def _matches(entry: Mapping[str, Any], source: SourceInfo) -> list[Match]:
