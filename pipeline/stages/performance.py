@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 OUT: Final = "/load-out"
 LOCUSTFILE: Final = "locustfile.py"
 TAIL_LINES: Final = 20
+OWN_PIP: Final = 'PATH="${PATH#/opt/tools/locust/bin:}"; exec "$@"'  # Locust's environment has no pip
 ALONE: Final = 1000  # slots: whatever runs beside it would be measured as well
 
 
@@ -190,8 +191,7 @@ async def run_closed(
         container = container.with_directory(SOURCE, await source(ctx))
         container = container.with_env_variable("PYTHONPATH", f"/load:{SOURCE}")
         if settings.locust_requirements is not None:
-            wanted = f"{SOURCE}/{settings.locust_requirements}"
-            container = container.with_exec(["/opt/tools/locust/bin/pip", "install", "-r", wanted])
+            container = await with_requirements(container, f"{SOURCE}/{settings.locust_requirements}")
     argv = locust_argv(
         locustfile or LOCUSTFILE,
         f"/load/{PACKAGE}/listener.py",
@@ -208,6 +208,24 @@ async def run_closed(
     kept = await run_and_keep(ctx, container, argv, "closed")
     plan = str(digest_json([text, argv]))
     return replace(parse_measurement(kept["result.json"], "closed/result.json"), plan=plan)
+
+
+async def with_requirements(container: dagger.Container, path: str) -> dagger.Container:
+    """Install what a locustfile imports besides Locust into Locust's environment.
+
+    Raises:
+        NotMeasured: It cannot be installed.
+    """
+    import dagger
+
+    from pipeline.stages.tools import PIP
+
+    argv = ["sh", "-c", OWN_PIP, "pip", *PIP, "/opt/tools/locust/bin/python", "install", "-r", path]
+    try:
+        return await container.with_exec(argv).sync()
+    except dagger.ExecError as error:
+        said = "\n".join((error.stderr or error.stdout).splitlines()[-TAIL_LINES:])
+        raise NotMeasured(f"cannot install `{path}` beside Locust:\n{said}") from error
 
 
 async def run_and_keep(
@@ -272,7 +290,7 @@ def conclude(ctx: Context, settings: PerformanceSettings, measured: Sequence[Mea
     if verdict is Verdict.NOT_CHECKED:
         raise NotMeasured("\n".join(["the load test proves nothing:", *told]))
     for line in told:
-        ctx.warn(line)
+        ctx.warn(line.partition(": ")[2])
     first = measured[0]
     return Performance(
         verdict=verdict.word,

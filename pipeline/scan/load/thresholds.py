@@ -11,7 +11,7 @@ from pipeline.scan.load.histogram import merged
 from pipeline.scan.load.measurement import TOTAL, Endpoint, Measurement, statistic_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pipeline.scan.load.compare import Change, NotCompared
 
@@ -151,22 +151,25 @@ def _judge_endpoint(measurement: Measurement, endpoint: Endpoint, limits: Limits
     enough = endpoint.requests >= limits.minimum_requests
     response_s = worst_statistic(endpoint, limits)
     where = f"{limits.statistic}" + (f" of the worst {limits.window_s} s" if limits.window_s else "")
+    failed = f"{endpoint.error_share:.2%} of {endpoint.requests} requests failed{_kinds(endpoint)}"
     checks = [
         (
             "response",
-            _grade(response_s, limits.response_warning_s, limits.response_critical_s),
+            *_grade(response_s, limits.response_warning_s, limits.response_critical_s, "response", ms),
             f"{where} {ms(response_s)}",
         ),
         (
             "errors",
-            _grade(endpoint.error_share, limits.errors_warning, limits.errors_critical),
-            f"{endpoint.error_share:.2%} of {endpoint.requests} requests failed{_kinds(endpoint)}",
+            *_grade(endpoint.error_share, limits.errors_warning, limits.errors_critical, "errors", percent),
+            failed,
         ),
     ]
     if enough:
-        return [line(verdict, what, text) for what, verdict, text in checks]
+        return [line(verdict, what, text + limit) for what, verdict, limit, text in checks]
     # Too few prove nothing good; what is bad already among so few is bad all the same.
-    bad = [line(verdict, what, text) for what, verdict, text in checks if verdict is Verdict.BLOCK]
+    bad = [
+        line(verdict, what, text + limit) for what, verdict, limit, text in checks if verdict is Verdict.BLOCK
+    ]
     few = f"{endpoint.requests} requests, and {limits.minimum_requests} are needed to judge"
     return [*bad, line(Verdict.NOT_CHECKED, "requests", few)]
 
@@ -191,24 +194,36 @@ def _judge_cpu(measurement: Measurement, limits: Limits) -> list[Line]:
         verdict, text = Verdict.NOT_CHECKED, "the CPU of the service could not be sampled"
     else:
         share = usage.cpu / limits.cpus
-        verdict = _grade(share, limits.cpu_warning, limits.cpu_critical)
+        verdict, limit = _grade(share, limits.cpu_warning, limits.cpu_critical, "cpu", percent)
         cpus = "one CPU" if limits.cpus == 1 else f"{limits.cpus} CPUs"
-        text = f"{share:.0%} of {cpus} on average, {usage.memory_bytes / 1e6:.0f} MB at most"
+        text = f"{share:.0%} of {cpus} on average{limit}; {usage.memory_bytes / 1e6:.0f} MB at most"
     return [Line(verdict=verdict, workload=measurement.workload, subject="service", what="cpu", text=text)]
 
 
-def _grade(value: float, warning: float | None, critical: float | None) -> Verdict:
+def _grade(
+    value: float,
+    warning: float | None,
+    critical: float | None,
+    key: str,
+    show: Callable[[float], str],
+) -> tuple[Verdict, str]:
+    """The verdict, and the limit that is broken as it is told, with its setting."""
     # Written so that NaN, the figure of nothing, breaks every limit.
     if critical is not None and not value <= critical:
-        return Verdict.BLOCK
+        return Verdict.BLOCK, f", above {show(critical)} (`{key}_critical`)"
     if warning is not None and not value <= warning:
-        return Verdict.WARN
-    return Verdict.PASS
+        return Verdict.WARN, f", above {show(warning)} (`{key}_warning`)"
+    return Verdict.PASS, ""
 
 
 def _kinds(endpoint: Endpoint) -> str:
     kinds = sorted(endpoint.errors.items(), key=lambda item: (-item[1], item[0]))
     return f": {', '.join(f'{count} {kind}' for kind, count in kinds[:3])}" if kinds else ""
+
+
+def percent(share: float) -> str:
+    """A share as people read it."""
+    return f"{share * 100:g} %"
 
 
 def ms(seconds: float) -> str:

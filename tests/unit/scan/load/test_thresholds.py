@@ -109,8 +109,8 @@ def test_nothing_but_failures_blocks() -> None:
     lines = judge(measurement(one), NO_CPU)
 
     assert [line.text for line in lines if line.subject == "GET /"] == [
-        "p95 of no good answer",
-        "100.00% of 1000 requests failed: 1000 connect",
+        "p95 of no good answer, above 5.00 s (`response_critical`)",
+        "100.00% of 1000 requests failed: 1000 connect, above 5 % (`errors_critical`)",
     ]
     assert verdict_of(lines) is Verdict.BLOCK
 
@@ -124,7 +124,7 @@ def test_the_worst_stretch_counts_where_a_window_is_set() -> None:
     assert verdict_of(judge(one, limits)) is Verdict.PASS
     worst = judge(one, Limits(statistic="p50", window_s=5, cpu_warning=None, cpu_critical=None))
     assert verdict_of(worst) is Verdict.WARN
-    assert worst[0].text == "p50 of the worst 5 s 3.01 s"
+    assert worst[0].text == "p50 of the worst 5 s 3.01 s, above 2.00 s (`response_warning`)"
 
 
 def test_one_endpoint_may_have_limits_of_its_own() -> None:
