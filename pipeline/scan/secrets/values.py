@@ -19,8 +19,8 @@ _STOPGAP: Final = re.compile("|".join(sorted(_STOPGAPS, key=len, reverse=True)))
 _LEET: Final = str.maketrans("013457@$!", "oieastasi")
 _OBVIOUS: Final = re.compile(
     r"(?i)example|placeholder|change[-_. ]?me|replace[-_. ]?(?:me|this|with)|redacted|dummy|insert[-_ ]|"
-    r"your[-_ ]|my[-_ ]?(?:secret|token|key|pass)|not[-_ ]?(?:a[-_ ]?)?(?:real|secret)|\bfake|fake[-_ ]|x{5,}|"
-    r"(.)\1{6,}|\*{3,}|\.{3}|…|0123456789|123456789|abcdefgh|deadbeef|foobar|changeit|lorem|ipsum"
+    r"your[-_ ]|my[-_ ]?(?:secret|token|key|pass)|not[-_ ]?(?:a[-_ ]?)?(?:real|secret)|\bfake|fake[-_ ]|"
+    r"x{5,}|(.)\1{6,}|\*{3,}|\.{3}|…|0123456789|123456789|abcdefgh|deadbeef|foobar|changeit|lorem|ipsum"
 )
 # What is filled in later, read from elsewhere, or encrypted.
 _ELSEWHERE: Final = re.compile(
