@@ -163,11 +163,14 @@ class Asker:
         import anyio
 
         from pipeline.scan.advisories.fetch import Wanted, cache_folder, cached_index, fetched_file, is_url
+        from pipeline.stages.standing import value_now
 
         address = str(self.source.get("address") or "")
         wanted = Wanted(name=self.name, address=address, licence=str(self.source.get("licence") or ""))
         path = self.ctx.root / address
-        if is_url(address):
+        if not is_url(address):
+            self.ctx.depend_on(f"file {address}", value_now(self.ctx.root, f"file {address}") or "")
+        else:
             reach = (await self.probe.reach([address]))[address]
             if not reach.is_reached:
                 return unavailable(SourceInfo(name=self.name), packages, reach.why)

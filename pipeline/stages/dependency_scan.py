@@ -75,13 +75,16 @@ def gather_packages(
     ctx: Context, locks: LocksRead, installed: InstalledRead | None, settings: Mapping[str, Any]
 ) -> list[Package]:
     """Return all packages that count, each once, with what is known of it."""
-    from pipeline.scan.packages.imports import imported_modules, with_imported
+    from pipeline.scan.packages.direct import named_by, with_direct
+    from pipeline.scan.packages.imports import imports_of, with_imported
 
     packages = combine(locks.packages, installed.packages if installed else ())
     if installed is not None:
         code = _read(ctx, [path for path in ctx.input_files() if path.endswith(".py")])
-        imported = imported_modules(data.decode("utf-8", "replace") for data in code.values())
-        packages = with_imported(packages, installed.modules, imported)
+        imports = imports_of(data.decode("utf-8", "replace") for data in code.values())
+        packages = with_imported(packages, installed.modules, imports)
+    for data in _read(ctx, ["pyproject.toml"]).values():
+        packages = with_direct(packages, named_by(data.decode("utf-8", "replace")))
     patterns = settings.get("private", ())
     if not settings.get("dev", True):
         packages = [one for one in packages if not one.dev]
