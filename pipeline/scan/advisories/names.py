@@ -8,6 +8,9 @@ from typing import Final
 LOWER_CASE: Final = frozenset(
     {"NuGet", "Packagist", "Hex", "Pub", "GitHub Actions", "Debian", "Ubuntu", "SwiftURL", "Bitnami"}
 )
+# Distributions whose advisories are for a major version: "12" of "12.5".
+MAJOR_ONLY: Final = frozenset({"Debian", "Red Hat", "Rocky Linux", "AlmaLinux"})
+_ENTERPRISE: Final = re.compile(r"enterprise_linux:(\d+)(?:\.\d+)?(?:::.*)?$")  # of a CPE
 
 
 def base_of(ecosystem: str) -> str:
@@ -17,9 +20,14 @@ def base_of(ecosystem: str) -> str:
 
 def suffix_of(ecosystem: str) -> str:
     """The release or repository of an ecosystem, as it is compared: "12", "3.19", "22.04", ""."""
-    suffix = ecosystem.partition(":")[2]
-    if base_of(ecosystem) in ("Alpine", "Ubuntu"):
-        return suffix.removeprefix("v").removesuffix(":LTS")
+    base, _, suffix = ecosystem.partition(":")
+    if base in ("Alpine", "Ubuntu"):
+        suffix = suffix.removeprefix("v").removesuffix(":LTS")
+        return ".".join(suffix.split(".")[:2])
+    if base == "Red Hat" and (found := _ENTERPRISE.match(suffix)):
+        return found[1]
+    if base in MAJOR_ONLY and suffix[:1].isdigit():
+        return suffix.partition(".")[0]
     return suffix
 
 
