@@ -144,6 +144,9 @@ def _names(bad: Sequence[TestCase]) -> list[str]:
 
 
 def _line(case: TestCase) -> str:
+    from pipeline.junit import FLAKY
+
     place = case.properties.get(PLACE) or (f"{case.file}:{case.line}" if case.file and case.line else "")
     word = "ERROR" if case.kind == "error" else "FAILED"
-    return f"{word} {test_name(case)}" + (f" ({place})" if place else "")
+    flaky = f", flaky: {why}" if (why := case.properties.get(FLAKY)) else ""
+    return f"{word} {test_name(case)}{f' ({place})' if place else ''}{flaky}"

@@ -103,6 +103,16 @@ def test_two_outcomes_on_the_same_inputs_are_flaky_without_any_retry(
     assert dict(without_ids(results).cases[0].properties) == expected
 
 
+def test_a_bad_test_that_was_good_on_the_same_inputs_is_told_as_flaky() -> None:
+    """It fails all the same: nobody tried it again."""
+    before = PastRun(run_id="7", key="k", tests=1)
+
+    error = outcome(ran(case("a", "failure")), past=PastTests(runs=(before,)))
+
+    assert isinstance(error, CheckFailed)
+    assert error.failure.tail == ("FAILED a, flaky: passed in run 7 on the same inputs",)
+
+
 def test_a_test_that_a_plugin_of_the_project_tried_again_is_flaky() -> None:
     results = add_up([ran(case("a"), again=frozenset("a"))], [], NOTHING, "k")
 
