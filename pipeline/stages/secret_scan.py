@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-import anyio.to_thread
-
 from pipeline.graph.context import Context  # noqa: TC001 - read when the graph is checked
 from pipeline.graph.stage import stage
 from pipeline.stages.results import Findings, Images, Source  # noqa: TC001 - read when the graph is checked
@@ -41,6 +39,8 @@ class Looked:
 @stage(timeout_s=1800)
 async def secret_scan(ctx: Context, checkout: Source, container_build: Images | None = None) -> Findings:
     """Find secrets in files, commits, image layers and logs; no report holds one."""
+    import anyio.to_thread
+
     from pipeline.stages.scanning import conclude
 
     images = [(one.name, ctx.path(one.archive)) for one in container_build.images] if container_build else []

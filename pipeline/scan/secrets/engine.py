@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 WINDOW: Final = 4096  # characters after an anchor that an expression may look at
 PATTERNS: Final[tuple[Pattern, ...]] = (*clouds.CLOUDS, *services.SERVICES)
+LONGEST_NAME: Final = 40  # that is told: what is longer, or random, may be a secret itself
 _STRENGTHS: Final = {"live": 0, "provider": 1, "structure": 2, "generic": 3}
 _TELLING: Final = frozenset(
     {"key", "token", "secret", "password", "pat", "credential", "auth", "apikey", "license"}
@@ -180,10 +181,11 @@ def assigned(text: str, start: int, end: int, kind: FileKind) -> Iterator[Hit]:
             continue
         judge = looks_like_password if promise == "password" else looks_like_token
         if promise and judge(one.value, is_strict=is_strict):
-            title = "password" if promise == "password" else "key, token or secret"
+            what = "password" if promise == "password" else "key, token or secret"
+            is_plain = len(one.name) <= LONGEST_NAME and randomness.bits(one.name) < 2.5 * len(one.name)
             yield Hit(
                 rule=f"generic-{promise}",
-                title=f"{title} in `{one.name}`",
+                title=f"{what} in `{one.name}`" if is_plain else what,
                 strength="generic",
                 value=one.value,
                 start=one.start,

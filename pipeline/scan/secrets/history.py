@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LIMIT_S: Final = 600.0
+MOST_COMMITS: Final = 5000  # of one change, the newest; a change of more is a history
 MARK: Final = b"\x01commit "
 LOG: Final = (
     *("-c", "core.quotePath=false", "-c", "log.showRoot=true", "-c", "log.showSignature=false"),
@@ -44,6 +45,7 @@ class Change:
 
     commits: tuple[str, ...]
     is_shallow: bool = False  # the clone ends inside the change, or before where it began
+    older: int = 0  # commits that are too many
 
 
 def commits_of(root: Path, base: str) -> Change:
@@ -63,7 +65,8 @@ def commits_of(root: Path, base: str) -> Change:
             return Change(commits=(_git(root, "rev-parse", "HEAD").strip(),), is_shallow=True)
     listed = tuple(_git(root, "rev-list", "HEAD", *([f"^{since}"] if since else []), "--").split())
     is_cut = bool(boundary) and (not since or not boundary.isdisjoint(listed))
-    return Change(commits=listed, is_shallow=is_cut)
+    older = max(0, len(listed) - MOST_COMMITS)
+    return Change(commits=listed[:MOST_COMMITS], is_shallow=is_cut, older=older)
 
 
 def _shallow_commits(root: Path) -> list[str]:

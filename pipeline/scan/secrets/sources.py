@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pipeline.scan.scanner import Coverage, Missed, Scan, broken
 from pipeline.scan.secrets.engine import rules_digest
-from pipeline.scan.secrets.history import HistoryUnreadable, commits_of, scan_commits
+from pipeline.scan.secrets.history import MOST_COMMITS, HistoryUnreadable, commits_of, scan_commits
 from pipeline.scan.secrets.image import ArchiveUnreadable, scan_archive
 from pipeline.scan.secrets.reading import find_in
 from pipeline.scan.secrets.report import COMMITS, IMAGE, LOGS, TREE, Located
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SHALLOW_HINT: Final = (
     "fetch the whole history: `git fetch --unshallow`, or `fetch-depth: 0` of actions/checkout"
 )
+BASE_HINT: Final = "fetch the branch that this one goes into, so that the change is known"
 NAMED: Final = 3  # missed things that a reason names
 
 
@@ -49,24 +51,19 @@ def look_at_commits(
     except HistoryUnreadable as error:
         return broken(COMMITS, Coverage(unit="commits", expected=0, seen=0), str(error)), [], set()
     clean = set(change.commits) - {one.commit for one in found}
-    count = len(change.commits)
+    missed: list[Missed] = []
+    hint = ""
     if change.is_shallow:
-        missed = (Missed(what="older commits of the change", why="the clone is shallow"),)
-        coverage = Coverage(unit="commits", expected=count + 1, seen=count, missed=missed)
-        reason = "the clone is shallow: older commits of the change are not here"
-        return (
-            Scan(
-                scanner=COMMITS,
-                state="incomplete",
-                coverage=coverage,
-                reason=reason,
-                hint=SHALLOW_HINT,
-                version=rules_digest(),
-            ),
-            found,
-            clean,
-        )
-    return _scan(COMMITS, "commits", count, []), found, clean
+        missed.append(Missed(what="older commits of the change", why="the clone is shallow"))
+        hint = SHALLOW_HINT
+    if change.older:
+        why = f"it has more than {MOST_COMMITS} commits"
+        missed.append(Missed(what=f"{change.older} older commits of the change", why=why))
+        hint = hint or BASE_HINT
+    expected = len(change.commits) + max(change.older, len(missed))
+    scan = _scan(COMMITS, "commits", expected, missed)
+    coverage = replace(scan.coverage, seen=len(change.commits))
+    return replace(scan, coverage=coverage, hint=hint), found, clean
 
 
 def look_at_images(
