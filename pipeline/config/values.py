@@ -218,6 +218,20 @@ class DependencyScanSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageScanSettings:
+    """`[tool.pipeline.image_scan]`: what is in built images. `dependency_scan` names the advisories."""
+
+    server: str | None = field(default=None, repr=False)  # URL of a Trivy server; may hold a password
+    path_prefix: str = "/twirp"  # under which that server answers
+    token_header: str = "Trivy-Token"  # noqa: S105 - the name of what TRIVY_TOKEN is sent in
+    max_age_s: Seconds = Seconds(3 * 86400.0)  # older data of Trivy is stale
+    canaries: Mapping[str, str] = field(default_factory=dict)  # ecosystem to "name version" Trivy must know
+    program: bool = True  # trivy is run where it is installed
+    mirror: bool = True  # Debian images ask their own mirror what they lack
+    max_base_age_s: Seconds = Seconds(180 * 86400.0)  # a base image that is older is told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSettings:
     """`[tool.pipeline.performance.requests.NAME]`: one kind of request of the open workload."""
 
@@ -284,6 +298,15 @@ class PerformanceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactSettings:
+    """`[tool.pipeline.artifacts]`: what is asked of what is delivered."""
+
+    build_twice: bool = True  # compare a second build of wheel and sdist
+    licences_allowed: tuple[str, ...] = ()  # patterns of SPDX names; () allows what is not denied
+    licences_denied: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Every setting of one project, and in `origins` the layer each value that is not a default came from."""
 
@@ -297,7 +320,9 @@ class Config:
     services: Mapping[str, ServiceSettings] = field(default_factory=dict)
     policy: PolicySettings = field(default_factory=PolicySettings)
     sast: SastSettings = field(default_factory=SastSettings)
+    artifacts: ArtifactSettings = field(default_factory=ArtifactSettings)
     dependency_scan: DependencyScanSettings = field(default_factory=DependencyScanSettings)
+    image_scan: ImageScanSettings = field(default_factory=ImageScanSettings)
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
     origins: Mapping[str, str] = field(default_factory=dict)  # "run.jobs" to "PIPELINE_JOBS"
 

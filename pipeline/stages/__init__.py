@@ -42,6 +42,7 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     from pipeline.detect.dockerfiles import find_dockerfiles, image_name
     from pipeline.detect.python import load_python
     from pipeline.graph.inputs import project_files
+    from pipeline.stages.artifacts import artifacts
     from pipeline.stages.checkout import checkout
     from pipeline.stages.secret_scan import secret_scan
 
@@ -58,8 +59,10 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     name = image_name(python.name if python is not None and python.name else root.name)
     dockerfiles = find_dockerfiles(files, name, lambda path: _text(root / path))
     if dockerfiles:
-        stages.append(image_stage(dockerfiles, image_labels(root, python)))
+        stages += [image_stage(dockerfiles, image_labels(root, python)), image_scan_stage()]
     stages.append(secret_scan)
+    if python is not None or dockerfiles:
+        stages.append(artifacts)
     if (loaded := load_stage(root, config, files, has_image=bool(dockerfiles))) is not None:
         stages.append(loaded)
     return stages
@@ -221,6 +224,13 @@ def image_stage(dockerfiles: Sequence[DockerfileFound], labels: Mapping[str, str
     if all(one.context != "." for one in dockerfiles):
         inputs = tuple(dict.fromkeys(f"{one.context}/" for one in dockerfiles))
     return _fitted(container_build, {"dockerfiles": found, "labels": dict(labels)}, inputs)
+
+
+def image_scan_stage() -> AnyStage:
+    """Return `image_scan`: it looks at the images and at no file of the project."""
+    from pipeline.stages.image_scan import image_scan
+
+    return _fitted(image_scan, {}, ("pyproject.toml",))
 
 
 def _fitted(one: AnyStage, options: dict[str, Any], inputs: tuple[str, ...] | None = None) -> AnyStage:

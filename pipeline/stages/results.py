@@ -48,6 +48,7 @@ class Wheel:
     version: str
     wheel: Artifact | None
     sdist: Artifact | None
+    differences: tuple[str, ...] | None = None  # of a second build; None: it was not made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,3 +136,13 @@ class Quality:
 
     checks: tuple[str, ...]
     findings: Findings | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What is delivered, told by digests, and what is in it."""
+
+    checksums: Artifact  # SHA256SUMS
+    sbom: Artifact  # sbom.cdx.json
+    components: int  # packages in it
+    findings: Findings

@@ -6,9 +6,12 @@ The program reads the metadata beside the packages and runs nothing of theirs.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from pipeline.scan.advisories.names import normal_name
+from pipeline.scan.packages.licences import licence_of
 from pipeline.scan.packages.package import Package
 from pipeline.scan.packages.reading import LockBroken, reading
 
@@ -34,7 +37,9 @@ for one in metadata.distributions():
         "version": one.version,
         "modules": sorted(names.get(name, ())),
         "direct_url": json.loads(direct) if direct else None,
-        "licence": one.metadata.get("License-Expression") or "",
+        "expression": one.metadata.get("License-Expression") or "",
+        "licence": one.metadata.get("License") or "",
+        "classifiers": [each for each in one.metadata.get_all("Classifier") or () if "License" in each],
         "requires": one.requires or [],
     })
 print(json.dumps(found))
@@ -47,6 +52,9 @@ class InstalledRead:
 
     packages: tuple[Package, ...]
     modules: Mapping[str, tuple[str, ...]]  # by the package's name
+    requires: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # normalised names, by the package's
 
 
 def read_installed(text: str, *, path: str = PATH) -> InstalledRead:
@@ -61,6 +69,7 @@ def read_installed(text: str, *, path: str = PATH) -> InstalledRead:
         raise LockBroken(path, f"the list of packages is no JSON: {error}") from error
     packages: list[Package] = []
     modules: dict[str, tuple[str, ...]] = {}
+    requires: dict[str, tuple[str, ...]] = {}
     with reading(path):
         for one in listed:
             origin = one["direct_url"] or {}
@@ -76,9 +85,16 @@ def read_installed(text: str, *, path: str = PATH) -> InstalledRead:
                     ecosystem="PyPI",
                     path=path,
                     private=private,
-                    licence=str(one["licence"]),
+                    licence=licence_of(one["expression"], one["licence"], one["classifiers"]),
                     is_installed=True,
                 )
             )
             modules[str(one["name"])] = tuple(str(module) for module in one["modules"])
-    return InstalledRead(packages=tuple(dict.fromkeys(packages)), modules=modules)
+            requires[str(one["name"])] = tuple(dict.fromkeys(map(_name_of, one["requires"])))
+    return InstalledRead(packages=tuple(dict.fromkeys(packages)), modules=modules, requires=requires)
+
+
+def _name_of(requirement: str) -> str:
+    """The normalised name a requirement begins with."""
+    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    return normal_name("PyPI", found[0]) if found else ""
