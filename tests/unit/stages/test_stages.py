@@ -49,7 +49,7 @@ def test_stages_are_those_that_apply_to_the_project(tmp_path: Path) -> None:
 
     expected = [
         *("checkout", "deps", "build", "unit", "sast", "quality"),
-        *("dependency_scan", "container_build", "secret_scan", "artifacts"),
+        *("dependency_scan", "container_build", "image_scan", "secret_scan", "artifacts"),
     ]
     assert [one.name for one in stages] == expected
     assert list(Graph(stages).order) == expected
@@ -73,7 +73,14 @@ def test_a_project_of_scripts_has_no_build_and_no_image(tmp_path: Path) -> None:
 def test_a_project_without_python_has_its_images_and_the_linters_of_their_files(tmp_path: Path) -> None:
     write(tmp_path, "Dockerfile", "FROM scratch")
 
-    assert names(tmp_path) == ["checkout", "quality", "container_build", "secret_scan", "artifacts"]
+    assert names(tmp_path) == [
+        "checkout",
+        "quality",
+        "container_build",
+        "image_scan",
+        "secret_scan",
+        "artifacts",
+    ]
 
 
 def test_what_git_does_not_track_is_left_out_by_patterns_that_mean_just_that(tmp_path: Path) -> None:
