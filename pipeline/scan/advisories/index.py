@@ -48,7 +48,7 @@ class IndexBroken(PipelineError):
 
     def __init__(self, path: Path | str, why: str) -> None:
         super().__init__(f"cannot read the advisories in `{path}`: {why}")
-        self.hint = "fetch them again: `pipeline prefetch --advisories`"
+        self.hint = "import them again: `pipeline prefetch --import FILE`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

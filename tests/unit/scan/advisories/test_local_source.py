@@ -59,8 +59,8 @@ def test_packages_are_found_vulnerable_and_clean(tmp_path: Path) -> None:
     [
         ([], "own has no advisories for PyPI"),
         ([record("X", ecosystem="npm", events=between("0 1.0.0"))], "own has no advisories for PyPI"),
-        ([BAD], "own does not know that django 2.2 or jinja2 2.10 or requests 2.19.0 of PyPI is vulnerable"),
-        ([{**CANARY, "withdrawn": "2026-01-01T00:00:00Z"}], "own does not know that django 2.2"),
+        ([BAD], "own does not know that requests 2.19.0 or jinja2 2.10 or django 2.2 of PyPI is vulnerable"),
+        ([{**CANARY, "withdrawn": "2026-01-01T00:00:00Z"}], "own does not know that requests 2.19.0"),
     ],
     ids=["empty", "of-another-ecosystem", "without-the-canary", "canary-withdrawn"],
 )

@@ -45,9 +45,9 @@ def audited(*rows: tuple[str, str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 CONTROL = (
-    "django",
-    "2.2",
-    [{"id": "PYSEC-2019-10", "aliases": [], "fix_versions": ["2.2.3"], "description": ""}],
+    "requests",
+    "2.19.0",
+    [{"id": "PYSEC-2018-28", "aliases": [], "fix_versions": ["2.20.0"], "description": ""}],
 )
 FOUND = {
     "id": "PYSEC-2019-217",
@@ -63,7 +63,7 @@ def test_pip_audit_is_asked_about_the_pins_and_one_that_is_known_to_be_vulnerabl
         [package("Jinja2", "2.10"), package("x", ""), package("y", "1.0.0", "npm")]
     )
 
-    assert list(command.files.values()) == ["django==2.2\njinja2==2.10\n"]
+    assert list(command.files.values()) == ["jinja2==2.10\nrequests==2.19.0\n"]
     assert command.argv[:3] == ("pip-audit", "--format", "json")
     assert {"--no-deps", "--disable-pip"} <= set(command.argv)
 
@@ -84,7 +84,12 @@ def test_pip_audit_tells_what_it_found_whatever_its_exit_code() -> None:
 PIP_AUDIT: dict[str, tuple[Ran, str, int]] = {
     "every dependency skipped": (
         ran(
-            {"dependencies": [{"name": n, "skip_reason": SKIPPED} for n in ("django", "jinja2")], "fixes": []}
+            {
+                "dependencies": [
+                    {"name": n, "skip_reason": SKIPPED} for n in ("requests", "django", "jinja2")
+                ],
+                "fixes": [],
+            }
         ),
         SKIPPED,
         0,
@@ -93,10 +98,10 @@ PIP_AUDIT: dict[str, tuple[Ran, str, int]] = {
     "no output and exit code 0": (ran(b""), "no output", 0),
     "html": (ran(b"<html></html>"), "gave no answer", 0),
     "other JSON": (ran({"message": "down"}), "gave no answer", 0),
-    "an empty list": (ran({"dependencies": [], "fixes": []}), "finds nothing wrong with django 2.2", 0),
+    "an empty list": (ran({"dependencies": [], "fixes": []}), "finds nothing wrong with requests 2.19.0", 0),
     "nothing wrong with the control": (
-        ran(audited(("django", "2.2.0", []), ("jinja2", "2.10", []))),
-        "finds nothing wrong with django 2.2",
+        ran(audited(("requests", "2.19.0", []), ("django", "2.2.0", []), ("jinja2", "2.10", []))),
+        "finds nothing wrong with requests 2.19.0",
         0,
     ),
     "stopped in its time": (ran(b"", None), "gave no answer", 0),
