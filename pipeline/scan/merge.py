@@ -11,6 +11,7 @@ from pipeline.scan.finding import (
     Finding,
     InFile,
     InPackage,
+    InRequest,
     Severity,
     Witness,
     rank,
@@ -59,8 +60,9 @@ def merge(findings: Iterable[Finding]) -> list[Finding]:
     """Make one finding of those that are the same problem, the worst first.
 
     Same advisory (by any of its names) of the same package at the same path; in code the same fingerprint, or
-    the same weakness (CWE) on the same lines seen by different tools. The finding that came first names the
-    problem, so the scanners' order has to be fixed.
+    the same weakness (CWE) on the same lines seen by different tools; in the running application the same
+    weakness of the same input of a route. The finding that came first names the problem, so the scanners'
+    order has to be fixed.
     """
     found = list(findings)
     groups = Groups()
@@ -126,8 +128,12 @@ def _overlaid(findings: Sequence[Finding]) -> list[Finding]:
     """Merge what different tools say of the same weakness on the same lines."""
     kept: list[Finding] = []
     by_line: dict[tuple[str, int], list[int]] = {}
+    by_route: dict[tuple[str, str], list[int]] = {}
     for one in findings:
         place = one.place
+        if one.kind == "dast" and isinstance(place, InRequest) and one.cwe:
+            _overlay(kept, by_route.setdefault((place.method, place.route), []), one)
+            continue
         if one.kind != "sast" or not isinstance(place, InFile) or not one.cwe:
             kept.append(one)
             continue
@@ -142,6 +148,23 @@ def _overlaid(findings: Sequence[Finding]) -> list[Finding]:
         for spot in spots:
             by_line.setdefault(spot, []).append(index)
     return kept
+
+
+def _overlay(kept: list[Finding], near: list[int], one: Finding) -> None:
+    """Keep what is said of a route, or add it to what another tool said of the same input.
+
+    A tool that does not name the input means the one that another names.
+    """
+    for index in near:
+        place, other = kept[index].place, one.place
+        if not (isinstance(place, InRequest) and isinstance(other, InRequest) and _is_twin(kept[index], one)):
+            continue
+        if place.parameter == other.parameter or not (place.parameter and other.parameter):
+            parameter = place.parameter or other.parameter
+            kept[index] = _one([replace(kept[index], place=replace(place, parameter=parameter)), one])
+            return
+    near.append(len(kept))
+    kept.append(one)
 
 
 def _is_twin(one: Finding, other: Finding) -> bool:

@@ -1,0 +1,102 @@
+"""What a dynamic scan is aimed at, and how far it may go."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import urlsplit
+
+from pipeline.errors import PipelineError
+from pipeline.scan.dast.operations import base_path
+from pipeline.scan.dast.prober.request import route_of
+
+if TYPE_CHECKING:
+    from pipeline.scan.scanner import Target
+
+SECRETS: Final = re.compile(
+    r"(?i)((?:set-)?cookie|authorization|proxy-authorization|x-api-key|[\w-]*(?:token|secret|password)[\w-]*)"
+    r"(\"?\s*[:=]\s*\"?)([^\r\n\"'&]+)"
+)
+
+
+class AimRefused(PipelineError):
+    """An address may not be scanned."""
+
+    def __init__(self, address: str, what: str) -> None:
+        super().__init__(f"cannot scan `{address}`: {what}")
+        self.hint = "name the host by `address` and state `consent = true` in [tool.pipeline.dast]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aim:
+    """The service as the scanners' containers see it."""
+
+    base: str  # without a slash at the end
+    description: dict[str, Any] | None = None  # OpenAPI
+    writes: bool = False  # requests that may change something are sent
+    active: bool = False  # attacks are sent
+    rate: int = 100  # requests a second
+    limit_s: float = 60.0  # of one scanner
+    pages: int = 300
+    exclude: tuple[str, ...] = ()  # regular expressions of paths that are not asked
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The routes of the description."""
+        if self.description is None:
+            return ()
+        base = base_path(self.description)
+        return tuple(base + path for path in self.description["paths"])
+
+    def route(self, path: str) -> str:
+        """The template of a path."""
+        return route_of(path, self.templates)
+
+
+def aim_of(target: Target) -> Aim:
+    """The aim that a target carries."""
+    return cast("Aim", target.options["aim"])
+
+
+def refuse_unless_agreed(address: str, *, consent: bool, environment: str | None) -> str:
+    """The address without what follows the path, if it may be scanned.
+
+    Raises:
+        AimRefused: It is no web address, holds a password, or nobody agreed.
+    """
+    try:
+        parts = urlsplit(address)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise AimRefused(address, "it is no http or https address")
+    if parts.username or parts.password:
+        raise AimRefused(f"{parts.scheme}://{parts.hostname}", "it holds a user name")
+    if not consent:
+        raise AimRefused(address, "nobody stated that its owner agrees")
+    if environment == "production":
+        raise AimRefused(address, "this run is for production")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def redacted(text: str) -> str:
+    """Without the values of cookies, credentials and what is called like them."""
+    return SECRETS.sub(r"\1\2***", text)
+
+
+def description_of(data: bytes) -> dict[str, Any] | None:
+    """An OpenAPI description in JSON or YAML; None when it is something else."""
+    import yaml
+
+    try:
+        found = json.loads(data)
+    except ValueError:
+        try:
+            found = yaml.safe_load(data)
+        except (yaml.YAMLError, ValueError):
+            return None
+    is_description = isinstance(found, dict) and isinstance(found.get("paths"), dict)
+    return found if is_description else None
