@@ -155,8 +155,8 @@ def coverage_stage(root: Path, config: Config) -> AnyStage:
 def other_tests(root: Path, config: Config, files: Sequence[str], names: set[str]) -> list[AnyStage]:
     """Return the stages of tests that are not Python's: Node's, and those whose command the settings give."""
     from pipeline.detect.node import find_node
-    from pipeline.stages.command_tests import command_tests
-    from pipeline.stages.node_tests import node_unit
+    from pipeline.stages.command_tests import unit as command_tests
+    from pipeline.stages.node_tests import unit as node_unit
 
     stages: list[AnyStage] = []
     node = find_node(files, lambda path: _text(root / path))

@@ -10,8 +10,8 @@ from pipeline.stages.services import with_services
 from pipeline.stages.testing import REPORTS, run_tests
 
 
-@stage(name="unit", timeout_s=3600)
-async def command_tests(ctx: Context, checkout: Source) -> TestReport:
+@stage(timeout_s=3600)
+async def unit(ctx: Context, checkout: Source) -> TestReport:
     """Run the command of the settings; it leaves JUnit in `/reports/junit.xml`."""
     if not ctx.options.get("image"):
         error = StageBroken(f"cannot run the command of `{ctx.stage}`: nothing says in which image")

@@ -7,6 +7,7 @@ and no children that they did not start. Ports that are taken already stay with 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import socket
 import subprocess
@@ -37,37 +38,42 @@ def listen(port: int) -> socket.socket | None:
 
 
 async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy one direction until it ends, and tell the other side that it has."""
+    """Copy one direction until it ends or breaks."""
     try:
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
+    except OSError:
+        return
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy what a test says; one that has said all may still wait for the answer."""
+    await pass_on(reader, writer)
+    try:
         writer.write_eof()
     except OSError:
+        return
+
+
+async def lead(host: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Lead one connection to the service, and end it as a whole when the service does."""
+    try:
+        far_reader, far_writer = await asyncio.open_connection(host, port)
+    except OSError:
         writer.close()
+        return
+    asking = asyncio.ensure_future(ask(reader, far_writer))
+    await pass_on(far_reader, writer)
+    asking.cancel()
+    far_writer.close()
+    writer.close()
 
 
 async def serve(listeners: Sequence[tuple[socket.socket, str, int]]) -> None:
     """Lead every connection to the host that has the port."""
-    tasks = set()
-
-    def lead_to(host: str, port: int) -> object:
-        async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
-                far_reader, far_writer = await asyncio.open_connection(host, port)
-            except OSError:
-                writer.close()
-                return
-            tasks.add(asyncio.current_task())
-            await asyncio.gather(pass_on(reader, far_writer), pass_on(far_reader, writer))
-            far_writer.close()
-            writer.close()
-            tasks.discard(asyncio.current_task())
-
-        return lead
-
     for one, host, port in listeners:
-        await asyncio.start_server(lead_to(host, port), sock=one)  # type: ignore[arg-type]
+        await asyncio.start_server(functools.partial(lead, host, port), sock=one)
     await asyncio.Event().wait()
 
 

@@ -47,8 +47,8 @@ exit "$code"
 """
 
 
-@stage(name="unit", timeout_s=1800)
-async def node_unit(ctx: Context, checkout: Source) -> TestReport:
+@stage(timeout_s=1800)
+async def unit(ctx: Context, checkout: Source) -> TestReport:
     """Run the tests of a Node project with its own runner; keep JUnit and coverage files."""
     project = parse_facts(NodeProject, ctx)
     container = await installed(ctx, project)
