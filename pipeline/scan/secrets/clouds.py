@@ -149,7 +149,7 @@ CLOUDS: Final[tuple[Pattern, ...]] = (
     pattern(
         "bitbucket-app-password: Bitbucket app password", r"ATBB[A-Za-z0-9]{28,40}(?![A-Za-z0-9])", "atbb"
     ),
-    pattern("atlassian-token: Atlassian API token", r"ATATT3xFfGF0[\w=-]{100,250}", "atatt3xffgf0"),
+    pattern("atlassian-token: Atlassian API token", r"ATATT3xFfGF0[\w=-]{60,250}", "atatt3xffgf0"),
     pattern("atlassian-scoped-token: Atlassian repository token", r"ATCTT3xFfG[\w=-]{100,250}", "atctt3xffg"),
     pattern(
         "sourcegraph-token: Sourcegraph token",
@@ -157,7 +157,7 @@ CLOUDS: Final[tuple[Pattern, ...]] = (
         "sgp_",
     ),
     pattern("npm-token: npm token", r"npm_[A-Za-z0-9]{36}(?![A-Za-z0-9])", "npm_", strength="live"),
-    pattern("pypi-token: PyPI upload token", rf"pypi-AgE[IN]{SAFE}{{50,1000}}", "pypi-age", strength="live"),
+    pattern("pypi-token: PyPI upload token", rf"pypi-AgE[IN]{SAFE}{{30,1000}}", "pypi-age", strength="live"),
     pattern("rubygems-key: RubyGems API key", rf"rubygems_{HEX}{{48}}(?!{HEX})", "rubygems_"),
     pattern("crates-token: crates.io token", r"cio[A-Za-z0-9]{32}(?![A-Za-z0-9])", "cio"),
     pattern("nuget-key: NuGet API key", r"oy2[a-z0-9]{43}(?![A-Za-z0-9])", "oy2"),
@@ -208,7 +208,7 @@ CLOUDS: Final[tuple[Pattern, ...]] = (
     ),
     pattern(
         "age-secret-key: age secret key",
-        r"AGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}",
+        r"AGE-SECRET-KEY-1[A-Z0-9]{58}",
         "age-secret-key-1",
         strength="live",
     ),

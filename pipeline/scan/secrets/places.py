@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _URL: Final = re.compile(r"://([^\s:@/\"'<>{}\\`?#]{0,128}):([^\s\"'<>/`]{1,256})@([\w.\-\[\]:$%{}]+|/|\()")
 _URL_TOKEN: Final = re.compile(r"://([\w.~+=-]{20,256})(?::x-oauth-basic|:)?@([\w.-]+)")
 _ORACLE: Final = re.compile(r":(?:thin|oci8?):([\w.-]{1,64})/([^\s\"'<>/@`]{4,128})@")
-_JWT: Final = re.compile(r"eyJ[\w-]{8,4000}\.eyJ[\w-]{4,8000}\.([\w-]{16,1500})")
+_JWT: Final = re.compile(r"eyJ[\w-]{8,4000}\.[\w-]{10,8000}\.([\w-]{16,1500})")
 _PEM: Final = re.compile(
     r"-----BEGIN (?P<kind>[A-Z0-9 ]{0,30})PRIVATE KEY(?: BLOCK)?-----(?P<rest>[\s\S]{0,12000})"
 )
@@ -147,8 +147,8 @@ def jwt(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
     match = _JWT.match(text, at)
     if match is None or is_stopgap(match[1]):
         return
-    header = decoded(match[0].partition(".")[0])
-    if header is not None and '"alg"' in header:
+    header = decoded(match[0].partition(".")[0]) or ""
+    if '"alg"' in header or ".eyJ" in match[0]:
         yield hit("jwt: JSON Web Token", text, match, 0, strength="provider")
 
 

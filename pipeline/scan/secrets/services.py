@@ -216,7 +216,7 @@ SERVICES: Final[tuple[Pattern, ...]] = (
     pattern("posthog-key: PostHog personal key", r"phx_[A-Za-z0-9]{40,50}", "phx_"),
     pattern("launchdarkly-key: LaunchDarkly key", rf"(?:sdk|api)-{UUID}", "sdk-", "api-"),
     pattern(
-        "mapbox-secret-token: Mapbox secret token", rf"sk\.eyJ{SAFE}{{40,200}}\.{SAFE}{{20,40}}", "sk.eyj"
+        "mapbox-secret-token: Mapbox secret token", rf"sk\.eyJ{SAFE}{{20,200}}\.{SAFE}{{20,40}}", "sk.eyj"
     ),
     pattern("contentful-token: Contentful management token", rf"CFPAT-{SAFE}{{43}}(?!{SAFE})", "cfpat-"),
     pattern("airtable-token: Airtable token", rf"pat[A-Za-z0-9]{{14}}\.{HEX}{{64}}", "pat", strength="live"),
@@ -239,7 +239,11 @@ SERVICES: Final[tuple[Pattern, ...]] = (
         "pat-ap",
     ),
     pattern("salesforce-token: Salesforce access token", r"00D[A-Za-z0-9]{12,15}![\w.]{60,120}", "00d"),
-    pattern("facebook-token: Facebook access token", r"EAA[A-Za-z0-9]{80,300}(?![\w-])", "eaa"),
+    pattern(
+        "facebook-token: Facebook access token",
+        r"EAA(?:CEdEose0cBA[A-Za-z0-9]{20,300}|[A-Za-z0-9]{80,300})(?![\w-])",
+        "eaa",
+    ),
     pattern(
         "firebase-server-key: Firebase messaging server key",
         rf"AAAA{SAFE}{{7}}:APA91b{SAFE}{{134}}",

@@ -24,7 +24,7 @@ _OBVIOUS: Final = re.compile(
 )
 # What is filled in later, read from elsewhere, or encrypted.
 _ELSEWHERE: Final = re.compile(
-    r"\$\{|\{[A-Za-z_][\w.]*(?:\[[^\]]*\]|\([^)]*\))?\}|\$\([\w./-][^)]*\)|\{\{|<%|#\{|\{%|%\([a-z_]+\)s|\[\[.*\]\]|@@\w+@@|^%\w+%$|^\$\w+$|^\$[A-Z_]{3,}|\$[A-Z][A-Z_]{5,}|^\{[\w.:-]*\}$|^<[^>]+>|"
+    r"\$\{|\{[A-Za-z_][\w.]*(?:\[[^\]]*\]|\([^)]*\))?\}|\$\([\w./\[-][^)]*\)|\{\{|<%|#\{|\{%|%\([a-z_]+\)s|\[\[.*\]\]|@@\w+@@|^%\w+%$|^\$\w+$|^\$[A-Z_]{3,}|\$[A-Z][A-Z_]{5,}|^\{[\w.:-]*\}$|^<[^>]+>|"
     r"^__\w+__$|^%[sdvqn](?!\w)|^@\w+@$|"
     r"(?i:^(?:os\.|process\.env|env[.:(\[]|getenv|import\.meta|var\.|local\.|module\.|data\.|self\.|this\.|config\.|"
     r"settings\.|secrets\.|vault[:/_]|ref\+|op://|ssm:|arn:|projects/|file:|classpath:|kms:|keyring:|keychain|aws-|gcp-|sops|"
@@ -173,9 +173,11 @@ def looks_like_password(value: str, *, is_strict: bool) -> bool:
         return False  # words, and little between them
     if has_digit:
         return weight >= 24 and (kinds >= 2 or weight >= 44)
-    if kinds >= 3 or (kinds == 2 and len(_CASES.findall(value)) >= 3):
-        return weight >= 18 and weight >= 2.3 * len(value)
-    return weight >= (40 if kinds > 1 else 52) and weight >= 2.8 * len(value)
+    share = weight / len(value)
+    changes = len(_CASES.findall(value))  # between lower and upper case: words have few
+    if kinds >= 3 or changes >= 3:
+        return weight >= 18 and share >= 2.3
+    return weight >= (22 if changes == 2 else 40 if kinds > 1 else 52) and share >= 2.8
 
 
 @lru_cache(maxsize=16384)
