@@ -118,7 +118,7 @@ def _stop_if_bad(verdict: Verdict, scans: Sequence[Scan]) -> None:
             message=sentence, error_class="FindingsBlock", tail=tuple(lines), hint=HINT if blocking else ""
         )
         raise CheckFailed(failure)
-    if scans and not any(scan.state in LOOKED for scan in scans):
+    if scans and not any(scan.state in LOOKED or scan.findings for scan in scans):
         raise Skip("; ".join(f"{scan.scanner} is {scan.state}: {scan.reason}" for scan in scans))
 
 
