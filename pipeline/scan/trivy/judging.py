@@ -49,9 +49,9 @@ def judge_packages(
     """
     ours: dict[tuple[str, str, str], list[Package]] = {}
     for one in packages:
-        ours.setdefault(_place(kind_of(one), one.name, one.version), []).append(one)
+        ours.setdefault(place_of(kind_of(one), one.name, one.version), []).append(one)
     listed = {
-        _place(ecosystem_in(result), one.name, one.version)
+        place_of(ecosystem_in(result), one.name, one.version)
         for result in answer.results
         for one in result.packages
         if not is_canary(one)
@@ -93,7 +93,7 @@ def _no_system(answer: ScanAnswer) -> tuple[State, str]:
     return "complete", ""
 
 
-def _place(kind: str, name: str, version: str) -> tuple[str, str, str]:
+def place_of(kind: str, name: str, version: str) -> tuple[str, str, str]:
     """What a package is found by again."""
     return kind, normal_name(kind, name).lower(), version.removeprefix("0:")
 
@@ -109,7 +109,7 @@ def _matches(
         for one in result.vulnerabilities:
             if is_canary(one.package):
                 continue
-            several = ours.get(_place(kind, one.package.name, one.package.version), ())
+            several = ours.get(place_of(kind, one.package.name, one.package.version), ())
             strange += [] if several else [_shown(one.package)]
             for package in several:
                 found.setdefault(package.key, {}).setdefault(one.id, _match(one, source))

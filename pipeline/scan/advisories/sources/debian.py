@@ -31,8 +31,8 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 echo '{MARK} begin'
 cd "$(mktemp -d)"
-apt-get --just-print upgrade |
-    sed -nE 's/^Inst ([^ ]*) \\[([^]]*)\\] \\(([^ ]*) ([^)]*)\\).*/\\1 \\2 \\3 \\4/p' >updates
+apt-get --just-print upgrade >plan
+sed -nE 's/^Inst ([^ ]*) \\[([^]]*)\\] \\(([^ ]*) ([^)]*)\\).*/\\1 \\2 \\3 \\4/p' plan >updates
 while read -r name old new origin; do
     echo "{MARK} package $name $old $new $origin"
     case $origin in *Security*) ;; *) continue ;; esac
