@@ -64,6 +64,7 @@ _SPACED: Final = re.compile(
     + _QUOTED
     + r"|(?P<bare>[^\s\"'`;&|<>()=][^\s\"'`;&|<>()]{3,300})(?=[\s;&|)\"'`]|$))"
 )
+_SPACED_LINE: Final = re.compile(r"[ \t]{1,20}\"?(?P<bare>[^\s\"]{4,300})\"?(?=\s|$)")
 _SPACED_QUOTED: Final = re.compile(rf"[ \t]{{1,20}}(?P<prefix>){_QUOTED}")
 _INSTRUCTION: Final = re.compile(r"(?:^|\n)[ \t]*(?:ENV|ARG)[ \t]+$", re.IGNORECASE)
 _YAML_MARK: Final = re.compile(r"[!*&][\w:./-]*(?:\s|$)|[|>][-+]?\d?$|[@%]|-\s|~$")
@@ -171,7 +172,9 @@ def _forms(name: str, before: str, style: Style) -> Iterator[re.Pattern[str]]:
     if lower in _SQL_NAMES:
         yield _SPACED_QUOTED
     is_instruction = style == "docker" and _INSTRUCTION.search(before) is not None
-    if name.startswith("-") or lower in _SPACED_NAMES or is_instruction or before.endswith("#define "):
+    if lower in _SPACED_NAMES:
+        yield _SPACED_LINE
+    if name.startswith("-") or is_instruction or before.endswith("#define "):
         yield _SPACED
 
 
