@@ -307,6 +307,33 @@ class ArtifactSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DastSettings:
+    """`[tool.pipeline.dast]`: scans of the running application. A key of it puts them into the graph.
+
+    What is None and says how the service is started is as `[tool.pipeline.performance]` says.
+    """
+
+    image: str | None = None  # the built image to start, where there are several
+    service: Command | None = None  # in place of the image's own command, or without an image
+    port: Port | None = None
+    health: str | None = None
+    start_within_s: Seconds = Seconds(60.0)
+    env: Mapping[str, str] = field(default_factory=dict)
+    openapi: str | None = None  # a file of the project, or a path of the service; None: found
+    address: str | None = None  # of a running service, in place of one that is started
+    consent: bool = False  # that the owner of `address` agrees
+    scanners: tuple[Literal["passive", "schemathesis", "wapiti", "zap"], ...] = ()  # (): those that can
+    active: bool = False  # attacks too
+    writes: bool | None = None  # requests that may change something; None: only to a service that is started
+    limit_s: Seconds = Seconds(60.0)  # of each scanner
+    active_limit_s: Seconds = Seconds(600.0)  # of each scanner that attacks
+    rate: Count = Count(200)  # requests a second, of each scanner that can keep to one
+    pages: Count = Count(300)
+    exclude: tuple[str, ...] = ()  # regular expressions of paths that are not asked
+    zap: str | None = None  # address of the API of a running ZAP; its key is the secret ZAP_API_KEY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Every setting of one project, and in `origins` the layer each value that is not a default came from."""
 
@@ -324,6 +351,7 @@ class Config:
     dependency_scan: DependencyScanSettings = field(default_factory=DependencyScanSettings)
     image_scan: ImageScanSettings = field(default_factory=ImageScanSettings)
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
+    dast: DastSettings = field(default_factory=DastSettings)
     origins: Mapping[str, str] = field(default_factory=dict)  # "run.jobs" to "PIPELINE_JOBS"
 
 

@@ -65,6 +65,8 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
         stages.append(artifacts)
     if (loaded := load_stage(root, config, files, has_image=bool(dockerfiles))) is not None:
         stages.append(loaded)
+    if (scanned := running_stage(root, config, files)) is not None:
+        stages.append(scanned)
     return stages
 
 
@@ -101,6 +103,19 @@ def load_stage(root: Path, config: Config, files: Sequence[str], *, has_image: b
     one = _fitted(performance, {}, None if reads_all else ("pyproject.toml", *named))
     if has_image:  # it brings its dependencies along
         one = dataclasses.replace(one, needs=tuple(need for need in one.needs if need.name != "deps"))
+    return with_own_services(one, root, config, files, only_named=not config.services)
+
+
+def running_stage(root: Path, config: Config, files: Sequence[str]) -> AnyStage | None:
+    """Return `dast` for a project that has settings for it; None for others."""
+    from pipeline.stages.dast import dast
+
+    settings = config.dast
+    if not any(name.startswith("dast.") for name in config.origins):
+        return None
+    named = [settings.openapi] if settings.openapi and not settings.openapi.startswith("/") else []
+    reads_all = (settings.service or config.performance.service) is not None
+    one = _fitted(dast, {}, None if reads_all else ("pyproject.toml", *named))
     return with_own_services(one, root, config, files, only_named=not config.services)
 
 

@@ -72,8 +72,8 @@ class Schemathesis:
         if events is None or not (is_whole or ran[0].exit_code is None):
             what = "gave no whole report" if events is not None else "gave no report"
             return broken(self.name, counted("operations", []), f"schemathesis {what}: {ran[0].last_words}")
-        done = [one["ScenarioFinished"] for one in events if "ScenarioFinished" in one]
-        tried = {one["recorder"]["label"] for one in done if one["recorder"]["interactions"]}
+        done = recorders_of(events)
+        tried = {str(one.get("label")) for one in done if table(one, "interactions")}
         missed = tuple(Missed(what=one, why="it was not tried") for one in expected if one not in tried)
         coverage = Coverage(
             unit="operations", expected=len(expected), seen=len(expected) - len(missed), missed=missed
@@ -127,13 +127,25 @@ def _events(data: bytes) -> list[dict[str, Any]] | None:
     return found or None
 
 
+def recorders_of(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was recorded of each scenario that ended."""
+    found = (table(table(one, "ScenarioFinished"), "recorder") for one in events)
+    return [one for one in found if one]
+
+
+def table(value: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A table within a table; {} where there is none."""
+    found = value.get(name)
+    return found if isinstance(found, dict) else {}
+
+
 def _errors(events: Sequence[dict[str, Any]]) -> str:
     """What it could not do, in its words; "" when nothing."""
     for kind in ("FatalError", "NonFatalError", "Interrupted"):
         for one in events:
             if kind in one:
-                told = one[kind] if isinstance(one[kind], dict) else {}
-                said = told.get("info", {}) if isinstance(told.get("info"), dict) else told
+                told = table(one, kind)
+                said = table(told, "info") or told
                 text = str(said.get("message") or said.get("title") or told.get("value") or kind)
                 return " ".join(text.split())[:300]
     return ""
@@ -142,19 +154,18 @@ def _errors(events: Sequence[dict[str, Any]]) -> str:
 def _findings(done: Sequence[dict[str, Any]], aim: Aim, version: str) -> Iterator[Finding]:
     seen: set[tuple[str, str]] = set()
     base = base_path(aim.description or {})
-    for scenario in done:
-        recorder = scenario["recorder"]
-        for case, checks in recorder["checks"].items():
-            for check in checks:
-                failure = (check.get("failure_info") or {}).get("failure")
-                if check.get("status") != "failure" or not isinstance(failure, dict):
+    for recorder in done:
+        interactions = table(recorder, "interactions")
+        for case, checks in table(recorder, "checks").items():
+            for check in checks if isinstance(checks, list) else ():
+                failure = table(table(check, "failure_info"), "failure")
+                if check.get("status") != "failure" or not failure:
                     continue
-                name, operation = str(check["name"]), str(failure.get("operation") or recorder["label"])
-                if (name, operation) in seen:
-                    continue
-                seen.add((name, operation))
-                interaction = recorder["interactions"].get(case, {})
-                yield _finding(name, operation, base, failure, interaction, version)
+                name = str(check.get("name"))
+                operation = str(failure.get("operation") or recorder.get("label"))
+                if (name, operation) not in seen:
+                    seen.add((name, operation))
+                    yield _finding(name, operation, base, failure, table(interactions, case), version)
 
 
 def _finding(
@@ -167,7 +178,7 @@ def _finding(
 ) -> Finding:
     method, _, path = operation.partition(" ")
     level, cwe, title = LEVELS.get(name, OTHER)
-    request, response = interaction.get("request") or {}, interaction.get("response") or {}
+    request, response = table(interaction, "request"), table(interaction, "response")
     uri = str(request.get("uri", ""))
     said = " ".join(str(failure.get("message", "")).split())
     status = f"status {response['status_code']}" if "status_code" in response else ""
@@ -193,7 +204,7 @@ def curl_of(method: str, uri: str, request: Mapping[str, Any]) -> str:
     import base64
     import shlex
 
-    headers = request.get("headers") or {}
+    headers = table(request, "headers")
     parts = ["curl", "-X", str(request.get("method", method))]
     for name, value in headers.items():
         shown = value[0] if isinstance(value, list) and value else value

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.scan.scanner import Target
 
 START: Final = "/scan-in/start_wapiti.py"
-START_TEXT: Final = '''"""Start wapiti without the parts that no scan here needs, and that cannot be had unbuilt."""
+START_TEXT: Final = '''"""Start wapiti without the parts that no scan here needs and that need building."""
 
 import sys
 import types
@@ -171,8 +171,9 @@ def _finding(category: str, row: dict[str, Any], aim: Aim, version: str) -> Find
     level = row.get("level")
     cwe, own = CATEGORIES.get(category, (0, None))
     method, path = str(row.get("method") or "GET"), urlsplit(str(row.get("path") or "/")).path or "/"
-    info = redacted(" ".join(str(row.get("info", "")).split()))[:300]
-    cookie = _COOKIE.search(info)
+    info = " ".join(str(row.get("info", "")).split())
+    cookie = _COOKIE.search(info)  # its name
+    info = info[:300] if cookie else redacted(info)[:300]
     parameter = str(row.get("parameter") or "") or _HEADERS.get(category, "")
     by_wapiti = LEVELS.get(level if isinstance(level, int) else -1, "medium")
     request = str(row.get("http_request", "")).splitlines()
