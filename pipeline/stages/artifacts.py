@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pipeline
 from pipeline.graph.context import Context, Skip
 from pipeline.graph.stage import stage
-from pipeline.stages.results import Delivered, Deps, Images, Source, Wheel
+from pipeline.stages.containers import StageBroken
+from pipeline.stages.results import Delivered, Deps, Image, Images, Source, Wheel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from pipeline.graph.context import Artifact
     from pipeline.scan.sbom import Part
@@ -55,7 +57,13 @@ def delivered(build: Wheel | None, images: Images | None) -> list[Artifact]:
 
 
 async def parts_of(ctx: Context, deps: Deps | None, build: Wheel | None, images: Images | None) -> list[Part]:
-    """Return the application and its images, each with the packages in it."""
+    """Return the application and its images, each with the packages in it.
+
+    Raises:
+        StageBroken: An image cannot be read: a bill without it would not be whole.
+    """
+    import anyio
+
     from pipeline.scan.sbom import Part
     from pipeline.stages.dependency_scan import read_environment
 
@@ -71,7 +79,21 @@ async def parts_of(ctx: Context, deps: Deps | None, build: Wheel | None, images:
                 requires=installed.requires,
             )
         )
+    for image in images.images if images is not None else ():
+        parts.append(await anyio.to_thread.run_sync(image_part, image, ctx.path(image.archive)))
     return parts
+
+
+def image_part(image: Image, archive: Path) -> Part:
+    """Return an image with the packages in its layers."""
+    from pipeline.scan.sbom import Part
+    from pipeline.stages.image_scan import Broken, look_into
+
+    look = look_into(image, archive)
+    if isinstance(look, Broken):
+        raise StageBroken(f"cannot list what is in the image `{image.name}`: {look.why}")
+    packages = look.inventory.packages
+    return Part(name=image.name, version="", kind="container", packages=packages, digest=image.digest)
 
 
 def licence_scan(parts: list[Part], settings: Mapping[str, Any]) -> Scan:
