@@ -45,11 +45,12 @@ def make_opener(config: Config, root: Path) -> EngineOpener:
         from pipeline.connect import Target, engine_settings, open_session
 
         stages: dict[str, Context] = {}
+        told: set[tuple[str | None, str]] = set()
         target = Target(kind=config.engine.kind, address=config.engine.address or "")
         settings = engine_settings(config, load_lock(root))
 
         def observe(event: EngineEvent) -> None:
-            tell(event, stages, emit)
+            tell(event, stages, emit, told)
 
         with spans_in_requests(stages):
             async with open_session(target, settings, workdir=root, observer=observe) as client:
@@ -92,8 +93,17 @@ def spans_in_requests(stages: MutableMapping[str, Context]) -> Iterator[None]:
         propagate.set_global_textmap(before)
 
 
-def tell(event: EngineEvent, stages: Mapping[str, Context], emit: Callable[[Event], None]) -> None:
-    """Make an event of the engine one of the stage that asked; what no stage asked for is talk."""
+def tell(
+    event: EngineEvent,
+    stages: Mapping[str, Context],
+    emit: Callable[[Event], None],
+    told: set[tuple[str | None, str]],
+) -> None:
+    """Make an event of the engine one of the stage that asked; what no stage asked for is talk.
+
+    Args:
+        told: What was said of images, and to whom: each container tells of its image anew.
+    """
     from pipeline.engine.events import ExecEvent, ImageEvent, NoticeEvent
 
     context = stages.get(event.span_id)
@@ -110,7 +120,9 @@ def tell(event: EngineEvent, stages: Mapping[str, Context], emit: Callable[[Even
                 if event.source == "recipe":
                     context.remember_stand_in(event.reference, event.note)
             text = f"image {event.reference} is {event.digest}{origin[event.source]}{note}"
-            _tell_text(text, stage, emit)
+            if (stage, text) not in told:
+                told.add((stage, text))
+                _tell_text(text, stage, emit)
         case NoticeEvent():
             _tell_text(event.text, stage, emit)
 
