@@ -139,7 +139,7 @@ class ServiceGroup:
         name, what = "", ""
         if self.never_healthy:
             name, what = next(iter(self.never_healthy.items()))
-        elif found := ENDED.search(str(error)):
+        elif found := ENDED.search(_words(error)):
             name, what = found[1], f"ended with exit code {found[2]} while it was in use"
         if not name:
             return None
@@ -210,3 +210,10 @@ class ServiceGroup:
         for path in sorted(folder.glob("*.log")):
             self.logs[path.stem] = path.read_text(encoding="utf-8", errors="replace")
             self.ctx.keep(f"services/{path.name}", path)
+
+
+def _words(error: BaseException) -> str:
+    """Return what an error says, or all that were raised together."""
+    if isinstance(error, BaseExceptionGroup):
+        return "\n".join(map(_words, error.exceptions))
+    return str(error)

@@ -17,6 +17,7 @@ CONFTEST = """
 import ctypes, glob, json, os, pathlib, socket, stat
 
 WORDS = [b"open" + b"sesame-" + word for word in (b"deploy", b"service")]
+OURS = (b"pytest", b"/opt/pipeline/guard", b"pipeline_localhost")  # in this very container
 found = {name: [] for name in ("sockets", "ports", "variables", "secrets", "mounts", "devices", "processes")}
 
 
@@ -50,7 +51,7 @@ def look_at_processes():
             except OSError:
                 continue
             found["secrets"] += [f"{folder}/{name}" for word in WORDS if word in data]
-            if name == "cmdline" and b"pipeline" in data and b"pytest" not in data and b"guard" not in data:
+            if name == "cmdline" and b"pipeline" in data and not any(one in data for one in OURS):
                 found["processes"].append(data.decode("utf-8", "replace"))
         for root in ("root", "cwd"):
             try:

@@ -102,7 +102,7 @@ print "<testsuite><testcase name='web answers' classname='web'>$good</testcase><
     }
     project = new_repository(tmp_path / "project", store, files)
 
-    ran = project.run()
+    ran = project.run("--only", "integration")
 
-    assert (ran.code, ran.outcomes) == (0, {"checkout": "success", "integration": "success"}), ran.stdout
+    assert (ran.code, ran.outcomes["integration"]) == (0, "success"), ran.stdout
     assert "1 tests, 0 skipped" in ran.log("integration")
