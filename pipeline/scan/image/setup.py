@@ -31,7 +31,7 @@ _SECRET: Final = re.compile(
     re.IGNORECASE,
 )
 _NO_SECRET: Final = re.compile(
-    r"|true|false|none|null|yes|no|\d{1,3}|/.*|\$\{?\w+\}?|<.*>|\*+", re.IGNORECASE
+    r"|true|false|none|null|yes|no|\d{1,3}|/.*|\$\{?\w+\}?|\$\(.*|`.*|<.*>|\*+", re.IGNORECASE
 )
 _ASSIGNED: Final = re.compile(r"(?:^|[\s|;&])([A-Za-z_][\w.-]*)=(\"[^\"]*\"|'[^']*'|[^\s;|&]*)")
 

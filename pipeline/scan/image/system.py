@@ -50,8 +50,8 @@ def _major(version: str) -> str:
 
 
 def _alpine(version: str) -> str:
-    found = re.match(r"(\d+\.\d+)(_alpha)?", version)
-    return "edge" if found is None or found[2] else f"v{found[1]}"
+    found = re.match(r"\d+\.\d+", version)
+    return "edge" if found is None or "_alpha" in version else f"v{found[0]}"
 
 
 # OSV's name of a distribution, and what it calls a release.
