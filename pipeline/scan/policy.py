@@ -180,6 +180,8 @@ def _is_outside(finding: Finding, context: Context) -> bool:
     place = finding.place
     if context.changed is None or not isinstance(place, InFile) or not place.line or place.layer:
         return False
+    if finding.kind == "secret":
+        return False  # it may stand in a commit of the change whose lines are gone again
     lines = context.changed.get(place.path, frozenset())
     return lines.isdisjoint(range(place.line, max(place.line, place.end_line) + 1))
 

@@ -51,7 +51,7 @@ _ELEMENT: Final = re.compile(r"(?:[\"'][^<>]{0,60})?>\s{0,5}(?P<bare>[^<>\n]{4,5
 _ATTRIBUTE: Final = re.compile(
     rf"[\"']\s{{1,20}}(?:\w+=[\"'][^\"'<>]{{0,40}}[\"']\s{{1,20}}){{0,2}}value\s?=\s?(?P<prefix>){_QUOTED}"
 )
-_INSIDE: Final = re.compile(r"(?:\s?=\s?|:\s)(?P<bare>[^\s\"'`;&,<>\\]{4,300})(?=[\"'`;&\\]|[,\s]|$)")
+_INSIDE: Final = re.compile(r"(?:\s?=\s?|:\s)(?P<bare>[^\s\"'`;&,<>\\]{4,300})(?=[\"'`;&<\\]|[,\s]|$)")
 _BARE: Final[dict[str, re.Pattern[str]]] = {
     "yaml": re.compile(r"[\"']?[ \t]*+(?:[:=][ \t]++|=)(?P<bare>[^\s\"'{}\[\]][^\n]{3,500}+)(?=\n|$)"),
     "lines": re.compile(r"[ \t]*+[:=][ \t]*+(?P<bare>[^\s\"'][^\n]{3,500}+)(?=\n|$)"),

@@ -45,7 +45,10 @@ _PEM_BASE64: Final = re.compile(
 _PUTTY: Final = re.compile(r"Private-Lines: \d{1,4}\s{1,4}([A-Za-z0-9+/=\s]{40,4000})")
 _BASIC: Final = re.compile(r"[Bb]asic\s{1,3}([A-Za-z0-9+/_-]{8,400}={0,2})(?![\w+/=-])")
 _BEARER: Final = re.compile(
-    r"(?:[Bb]earer|[Aa]uthorization[\"']?[:=]\s?[\"']?[Tt]oken)\s{1,3}([\w.~+/-]{16,2000}={0,2})(?![\w{(<$=])"
+    r"(?:[Bb]earer|[Aa]uthorization[\"']?\]?\s?[:=]\s?[\"']?[Tt]oken)\s{1,3}([\w.~+/-]{16,2000}={0,2})(?![\w{(<$=])"
+)
+_IDENTIFIED: Final = re.compile(
+    r"identified (?:with [\w'\"]{1,40} )?by (?:password )?['\"]([^'\"\n]{4,200})['\"]", re.IGNORECASE
 )
 _DOCKER_AUTH: Final = re.compile(r"\"auth\\?\"\s{0,10}:\s{0,10}\\?\"([A-Za-z0-9+/]{8,2000}={0,2})\\?\"")
 _NPM_AUTH: Final = re.compile(r"_auth\s?=\s?\"?([A-Za-z0-9+/]{8,600}={0,2})\"?")
@@ -291,7 +294,9 @@ READERS: Final = (
     ("putty-user-key-file-", putty_key),
     ("basic ", basic_auth),
     ("bearer ", bearer),
-    ("authorization: token ", bearer),
+    ("authorization", bearer),
+    ("identified by ", _simple("sql-password: password of a database user", _IDENTIFIED)),
+    ("identified with ", _simple("sql-password: password of a database user", _IDENTIFIED)),
     ('"auth', docker_auth),
     ("_auth", npm_auth),
     (":_password", npm_password),

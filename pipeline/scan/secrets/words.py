@@ -23,6 +23,7 @@ KEY_OF: Final = (
     "crypto cipher aes hmac jwt session cookie webhook deploy integration instrumentation function csrf "
     "rest consumer developer server host fernet security verification nonce logged stripe openai sendgrid "
     "mailgun datadog dd heroku algolia sentry twilio github gitlab slack aws azure gcp google firebase "
+    "unseal recovery "
     "hash token telegram newrelic relic cloudflare digitalocean rollbar bugsnag segment maps mixpanel "
     "amplitude pagerduty opsgenie pinecone cohere anthropic mistral ssh"
 )

@@ -201,6 +201,7 @@ def test_only_changed_lines_block_where_the_policy_says_so() -> None:
     assert result(lines, {"app.py": frozenset({6})}) == "pass"
     assert result(lines, {}) == "pass"
     assert result(lines, None) == "block"
+    assert result(replace(lines, kind="secret"), {}) == "block"
     assert result(finding(kind="vulnerability", place=package()), {}) == "block"
 
 

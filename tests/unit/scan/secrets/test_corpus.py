@@ -46,3 +46,24 @@ def test_recall_and_precision_are_high_on_projects_nobody_looked_at(seed: int) -
 
     assert len(missed) <= 0.03 * len(corpus.secrets), missed
     assert len(wrong) <= 0.03 * len(corpus.secrets), wrong
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after"),
+    [
+        pytest.param("db.yaml", "api_key: ", "  # of the staging account", id="two-letters-are-no-language"),
+        pytest.param("a.xml", "<url>jdbc:postgresql://db/x?user=a&amp;password=", "</url>", id="entity"),
+        pytest.param("a.sql", "ALTER USER app IDENTIFIED BY '", "';", id="identified-by"),
+        pytest.param("a.sql", "CREATE USER a IDENTIFIED WITH mysql_native_password BY '", "';", id="with"),
+        pytest.param("a.py", 'headers = {"Authorization": "Token ', '"}', id="token-in-a-header"),
+        pytest.param("a.hcl", 'unseal_key = "', '"', id="unseal-key"),
+    ],
+)
+def test_secrets_in_places_that_are_easily_passed_over(path: str, before: str, after: str) -> None:
+    """The same value is found in each; in a translation it would be a word."""
+    value = "".join(("4TFbY3", "pflkwyQ9", "xZt7Lm"))
+
+    found = [hit.value for hit in shared_engine().find(f"{before}{value}{after}\n", path)]
+
+    assert found == [value]
+    assert shared_engine().find('password: "Kennwort eingeben"\n', "config/de.yaml") == []
