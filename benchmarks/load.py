@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/load.py [--locust PYTHON] [--runs 20] [PART …]
 
 Parts: stall, rate, lag, locust, regression; all of them when none is named. `locust` needs a Python that has
-Locust. The generator and the server run on a core each where there are two. Under other load the figures are
-of no use: the generator's own lag, printed with each, tells.
+Locust. For rates the generator and the server get a core each. Under other load the figures are of little
+use: the generator's own lag, printed with each, tells.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def server(kind: str, typical_s: float = 0.0, seed: int = 0) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     argv = [sys.executable, __file__, "--serve", kind, str(port), str(typical_s), str(seed)]
-    process = subprocess.Popen(pinned(argv, last=False))
+    process = subprocess.Popen(pinned(argv, last=False) if kind == "fast" else argv)
     time.sleep(0.7)
     try:
         yield port
@@ -103,7 +103,7 @@ def pinned(argv: list[str], *, last: bool) -> list[str]:
     return argv if len(cpus) == 1 else ["taskset", "-c", str(cpus[-1] if last else cpus[0]), *argv]
 
 
-def generate(port: int, rate: float, seconds: float, **changes: Any) -> Measurement:
+def generate(port: int, rate: float, seconds: float, *, alone: bool = False, **changes: Any) -> Measurement:
     """Run the generator against the server."""
     plan = {
         "host": "127.0.0.1",
@@ -118,7 +118,8 @@ def generate(port: int, rate: float, seconds: float, **changes: Any) -> Measurem
         path = Path(folder) / "plan.json"
         path.write_text(json.dumps({**plan, **changes}))
         argv = [sys.executable, "-m", "pipeline.scan.load.generator", str(path), "-"]
-        done = subprocess.run(pinned(argv, last=True), check=True, capture_output=True)
+        argv = pinned(argv, last=True) if alone else argv
+        done = subprocess.run(argv, check=True, capture_output=True)
     return parse_measurement(done.stdout, "result")
 
 
@@ -145,14 +146,14 @@ def rate() -> None:
     """The highest rates on one core."""
     with server("fast") as port:
         for wanted in (10_000, 15_000, 20_000):
-            one = generate(port, wanted, 5)
+            one = generate(port, wanted, 5, alone=True)
             print(f"rate, {wanted}/s wanted: {told(one)} (bar: 10,000/s)")
 
 
 def lag() -> None:
     """2,000 requests/s for ten seconds."""
     with server("fast") as port:
-        one = generate(port, 2000, 10)
+        one = generate(port, 2000, 10, alone=True)
     print(f"lag, 2000/s for 10 s: {told(one)} (bar: 5 ms, 80 MB)")
 
 
@@ -183,10 +184,10 @@ def _locust_rate(argv: list[str], folder: Path) -> float:
     return float(sum(one["num_requests"] for one in table)) / 6
 
 
-def regression(runs: int) -> None:
+def regression(runs: int, first: int) -> None:
     """A server whose times are 30 % longer, and one whose times are not, against a stored run."""
     found = alarms = left_out = 0
-    for number in range(runs):
+    for number in range(first, first + runs):
         before, same, slower = (
             _noisy(0.020, 3 * number),
             _noisy(0.020, 3 * number + 1),
@@ -215,6 +216,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=[])
     parser.add_argument("--locust", default=sys.executable)
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first run: its seed")
     parser.add_argument("--serve", nargs=4)
     given = parser.parse_args()
     if given.serve:
@@ -230,7 +232,7 @@ def main() -> None:
     if "locust" in wanted:
         locust(given.locust)
     if "regression" in wanted:
-        regression(given.runs)
+        regression(given.runs, given.first)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 TYPICAL: Final = "typical"  # the geometric mean
 DRAWS: Final = 1000
 FALSE_ALARMS: Final = 0.05  # of a whole comparison, shared by everything that is looked at
-CALM_S: Final = 0.002  # seconds in which 10 % of the requests were sent later than this are left out,
-CALM_SHARE: Final = 0.25  # or than this share of the typical response time, if that is more
+CALM_S: Final = 0.002  # seconds in which 10 % of the requests were sent later than this are left out;
+CALM_SHARE: Final = 0.25  # or than this share of the typical response time, where half would not be left
 BLOCKS: Final = 20  # a run is cut into about so many
 BLOCKS_MIN: Final = 8
 REQUESTS_MIN: Final = 100  # of an endpoint in each run; fewer are not compared
@@ -94,8 +94,10 @@ def calm(measurement: Measurement) -> Measurement:
     It shows in the generator, which is late then; a service that is slow does not make it so.
     """
     lags, times = measurement.generator.lag, measurement.total.times
-    most_s = max(CALM_S, CALM_SHARE * geometric_mean(times)) if times else CALM_S
-    kept = [second for second, lag in enumerate(lags) if not lag or lag.quantile(0.9) <= most_s]
+    late = [lag.quantile(0.9) if lag else 0.0 for lag in lags]
+    half = sorted(late)[len(late) // 2] if late else 0.0
+    most_s = max(CALM_S, min(half, CALM_SHARE * geometric_mean(times))) if times else CALM_S
+    kept = [second for second, lag in enumerate(late) if lag <= most_s]
     if len(kept) == len(lags):
         return measurement
     endpoints = tuple(
