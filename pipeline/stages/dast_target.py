@@ -70,11 +70,10 @@ class Aimed:
 
         if self.ready is not None:
             try:
-                state = await service_state(self.ready)
+                await service_state(self.ready)
             except ServiceDown as error:
                 self.ctx.log(f"{error}\n")
                 return str(error).partition(" while ")[0]
-            self.ctx.log(f"the service wrote {len(str(state.get('log', '')))} characters so far\n")
         told = await errand(self.container, "alive", self.aim.base, "/", f"{ALIVE_S:g}")
         return "" if told["alive"] else "the service stopped answering"
 

@@ -37,8 +37,9 @@ class Aim:
     description: dict[str, Any] | None = None  # OpenAPI
     writes: bool = False  # requests that may change something are sent
     active: bool = False  # attacks are sent
-    rate: int = 100  # requests a second
+    rate: int = 200  # requests a second
     limit_s: float = 60.0  # of one scanner
+    request_timeout_s: float = 5.0  # of our own checks
     pages: int = 300
     exclude: tuple[str, ...] = ()  # regular expressions of paths that are not asked
 

@@ -31,7 +31,7 @@ def requests_of(description: dict[str, Any], *, writes: bool) -> list[Request]:
             operation = resolved(item.get(method), description)
             if not operation:
                 continue
-            parameters = [*item.get("parameters", ()), *operation.get("parameters", ())]
+            parameters = [*_listed(item, "parameters"), *_listed(operation, "parameters")]
             inputs = [*_inputs(description, parameters, path), *_body(description, operation)]
             found.append(
                 Request(
@@ -47,9 +47,25 @@ def requests_of(description: dict[str, Any], *, writes: bool) -> list[Request]:
 
 def base_path(description: Mapping[str, Any]) -> str:
     """The path of the first server."""
-    servers = description.get("servers") or [{}]
-    first = servers[0] if isinstance(servers, list) and isinstance(servers[0], dict) else {}
-    return urlsplit(str(first.get("url", description.get("basePath", "")))).path.rstrip("/")
+    servers = _listed(description, "servers") or [{}]
+    first = servers[0] if isinstance(servers[0], dict) else {}
+    try:
+        return urlsplit(str(first.get("url", description.get("basePath", "")))).path.rstrip("/")
+    except ValueError:
+        return ""
+
+
+def _listed(part: Mapping[str, Any], name: str) -> list[Any]:
+    found = part.get(name)
+    return found if isinstance(found, list) else []
+
+
+def _sampled(description: dict[str, Any], schema: Any, seed: str) -> Any:
+    """A value that fits a schema, the same each time; "1" for a schema that is none."""
+    try:
+        return sample(description, schema, random.Random(seed))  # noqa: S311
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError):
+        return "1"
 
 
 def _inputs(description: dict[str, Any], parameters: Sequence[Any], path: str) -> list[Input]:
@@ -62,25 +78,24 @@ def _inputs(description: dict[str, Any], parameters: Sequence[Any], path: str) -
         schema = one.get("schema", {"type": one.get("type", "string")})
         value = one.get("example")
         kind = kind_of(description, schema)
-        value = value if value is not None else sample(description, schema, random.Random(name))  # noqa: S311
+        value = value if value is not None else _sampled(description, schema, name)
         found[spot, name] = Input(spot=spot, name=name, value="1" if value is None else value, kind=kind)
     return list(found.values())
 
 
 def _body(description: dict[str, Any], operation: Mapping[str, Any]) -> list[Input]:
-    content = resolved(operation.get("requestBody"), description).get("content", {})
-    for kind, media in content.items():
+    body = resolved(operation.get("requestBody"), description)
+    for kind, each in resolved(body.get("content"), description).items():
+        media = resolved(each, description)
         schema = resolved(media.get("schema"), description)
         is_form = kind.startswith((FORM, "multipart/form-data"))
         if not (is_form or "json" in kind):
             continue
-        draw = random.Random(kind)  # noqa: S311 - values that fit, the same each time
-        value = media.get("example") or sample(description, schema, draw)
+        value = media.get("example") or _sampled(description, schema, kind)
         if not isinstance(value, dict):
             continue
-        for name, part in schema.get("properties", {}).items():
-            value.setdefault(name, sample(description, part, draw))
-        properties = schema.get("properties", {})
+        properties = resolved(schema.get("properties"), description)
+        value = {**{name: _sampled(description, part, name) for name, part in properties.items()}, **value}
         return [
             Input(
                 spot="form" if is_form else "json",
@@ -93,15 +108,15 @@ def _body(description: dict[str, Any], operation: Mapping[str, Any]) -> list[Inp
     return []
 
 
-def kind_of(description: dict[str, Any], schema: Any) -> str:
+def kind_of(description: dict[str, Any], schema: Any, depth: int = 6) -> str:
     """The type of a schema; of several the first that is not null."""
     schema = resolved(schema, description)
     kind = schema.get("type")
     if isinstance(kind, list):
         kind = next((one for one in kind if one != "null"), "null")
-    for key in ("anyOf", "oneOf", "allOf"):
-        for part in schema.get(key, ()) if kind is None else ():
-            found = kind_of(description, part)
+    for key in ("anyOf", "oneOf", "allOf") if depth and kind is None else ():
+        for part in _listed(schema, key):
+            found = kind_of(description, part, depth - 1)
             if found not in ("", "null"):
                 return found
     return str(kind or "string")
@@ -109,9 +124,9 @@ def kind_of(description: dict[str, Any], schema: Any) -> str:
 
 def _answers(description: dict[str, Any], operation: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
-    for status, each in operation.get("responses", {}).items():
-        content = resolved(each, description).get("content", {})
+    for status, each in resolved(operation.get("responses"), description).items():
+        content = resolved(resolved(each, description).get("content"), description)
         for kind, media in content.items():
-            if "json" in kind and media.get("schema"):
+            if "json" in kind and isinstance(media, dict) and media.get("schema"):
                 found[str(status)] = media["schema"]
     return found

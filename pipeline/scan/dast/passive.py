@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 PLAN: Final = f"{FOLDER}/plan.json"
 REPORT: Final = "/scan-out/passive.json"
-REQUEST_TIMEOUT_S: Final = 5.0
 GRACE_S: Final = 30.0  # the program ends by itself before it is stopped
 MOST_TOLD: Final = 20  # routes of one problem of the whole service
 
@@ -81,7 +80,7 @@ def plan_of(aim: Aim) -> dict[str, Any]:
         "base": aim.base,
         "rate": aim.rate,
         "limit_s": aim.limit_s,
-        "request_timeout_s": REQUEST_TIMEOUT_S,
+        "request_timeout_s": aim.request_timeout_s,
         "requests": [asdict(one) for one in described],
         "description": aim.description or {},
         "writes": aim.writes,
@@ -116,7 +115,7 @@ def _state(report: dict[str, Any], aim: Aim, missed: Sequence[Missed]) -> tuple[
     if report["stopped"] == "time":
         return "incomplete", f"the time was over after {report['requests']} requests"
     if missed:
-        return "incomplete", f"{missed[0].what} was not looked at: {missed[0].why}"
+        return "incomplete", f"not looked at: {missed[0].what} ({missed[0].why})"
     return "complete", ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipeline.scan.finding import InFile, Severity, Witness
+from pipeline.scan.finding import InFile, InRequest, Severity, Witness
 from pipeline.scan.merge import canonical, merge
 from tests.unit.scan.making import finding, package
 
@@ -49,6 +49,37 @@ def test_other_lines_other_weaknesses_or_the_same_tool_stay_apart() -> None:
         finding(id="3" * 32, tool="semgrep", cwe=(79,), place=InFile(path="app.py", line=4)),
         finding(id="4" * 32, rule="S2", cwe=(89,), place=InFile(path="app.py", line=4)),
         finding(id="5" * 32, tool="semgrep", cwe=(89,), place=InFile(path="other.py", line=4)),
+    ]
+
+    assert {one.id for one in merge([first, *others])} == {first.id, *(one.id for one in others)}
+
+
+def request(parameter: str, *, route: str = "/a", method: str = "GET") -> InRequest:
+    return InRequest(method=method, url="http://service/a", route=route, parameter=parameter)
+
+
+def test_the_same_weakness_of_the_same_input_of_a_route_is_one_finding() -> None:
+    """A tool that does not say which input means the one that another names."""
+    passive = finding(id="1" * 32, kind="dast", tool="passive", cwe=(89,), place=request("q"))
+    wapiti = finding(id="2" * 32, kind="dast", rule="sql", tool="wapiti", cwe=(89,), place=request("q"))
+    other = finding(id="3" * 32, kind="dast", rule="error", tool="schemathesis", cwe=(89,), place=request(""))
+
+    for order in ([passive, wapiti, other], [other, wapiti, passive]):
+        [one] = merge(order)
+
+        assert (one.id, one.where, one.confidence) == (order[0].id, "GET /a (q)", "high")
+        assert [witness.tool for witness in one.witnesses] == [each.witnesses[0].tool for each in order]
+
+
+def test_another_input_route_method_or_weakness_stays_apart() -> None:
+    first = finding(id="1" * 32, kind="dast", tool="passive", cwe=(89,), place=request("q"))
+    others = [
+        finding(id="2" * 32, kind="dast", tool="wapiti", cwe=(89,), place=request("p")),
+        finding(id="3" * 32, kind="dast", tool="wapiti", cwe=(89,), place=request("q", route="/b")),
+        finding(id="4" * 32, kind="dast", tool="wapiti", cwe=(89,), place=request("q", method="POST")),
+        finding(id="5" * 32, kind="dast", tool="wapiti", cwe=(79,), place=request("q")),
+        finding(id="6" * 32, kind="dast", tool="passive", rule="S2", cwe=(89,), place=request("q")),
+        finding(id="7" * 32, kind="dast", tool="wapiti", cwe=(), place=request("q")),
     ]
 
     assert {one.id for one in merge([first, *others])} == {first.id, *(one.id for one in others)}

@@ -63,7 +63,11 @@ class Prober:
         except ValueError:
             yield issue("schema-mismatch", request, "", "it says it is JSON and is not")
             return
-        if said := misfit(value, schema, self.whole):
+        try:
+            said = misfit(value, schema, self.whole)
+        except (TypeError, AttributeError, LookupError, ValueError):
+            said = ""  # the schema is none: nothing can be said
+        if said:
             yield issue("schema-mismatch", request, "", f"status {answer.status}: {said}")
 
     def disturb(self, request: Request, answer: Answer) -> Iterator[Issue]:

@@ -12,6 +12,7 @@ import random
 import re
 import sys
 import time
+import urllib.parse
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.scan.dast.prober.wire import Answer
 
 ORIGIN: Final = "https://zq7v.invalid"
+DESCRIPTION_BYTES: Final = 8 << 20
 SAME_SHAPE: Final = 4  # pages of one route with the same inputs that are read
 LEAVING: Final = re.compile(r"log-?out|sign-?out|delete|remove|destroy|unsubscribe|shutdown", re.IGNORECASE)
 STATIC: Final = re.compile(
@@ -141,17 +143,15 @@ class Walk:
                 found[key] = (request, answer)
         return list(found.values())
 
-    def is_own(self, answer: Answer) -> bool:
-        """Whether an answer says something: not an error, not what every address is answered with."""
+    def is_own(self, request: Request, answer: Answer) -> bool:
+        """Whether an answer says something: not an error, and not what every address is answered with."""
         if answer.status >= 400:
             return False
         if self.stray is None or self.stray.status >= 400:
             return True
-        if 300 <= answer.status < 400:
-            place = answer.header("location").partition("?")[0]
-            return (
-                self.stray.status != answer.status or place != self.stray.header("location").partition("?")[0]
-            )
+        if 300 <= self.stray.status < 400:
+            wall = place_of(self.stray)
+            return request.path != wall and not (300 <= answer.status < 400 and place_of(answer) == wall)
         return self.stray.status != answer.status or self.stray.body != answer.body
 
     def look(self) -> None:
@@ -211,6 +211,11 @@ class Walk:
             self.note(self.prober.base(request, answer))
 
 
+def place_of(answer: Answer) -> str:
+    """The path that an answer leads to."""
+    return urllib.parse.urlsplit(answer.header("location")).path
+
+
 def request_of(one: dict[str, Any]) -> Request:
     """A request of the plan."""
     inputs = tuple(Input(**each) for each in one["inputs"])
@@ -241,10 +246,10 @@ def scan(plan: dict[str, Any]) -> dict[str, Any]:
         "asked": [one.name for one, _ in asked],
         "missed": [f"{one.method} {one.target}" for one, answer in asked if answer is None],
         "left": walk.left,
-        "own": sum(1 for _, answer in asked if answer is not None and walk.is_own(answer)),
+        "own": sum(1 for one, answer in asked if answer is not None and walk.is_own(one, answer)),
         "statuses": statuses,
         "stray": walk.stray.status if walk.stray is not None else 0,
-        "stray_place": walk.stray.header("location").partition("?")[0] if walk.stray is not None else "",
+        "stray_place": place_of(walk.stray) if walk.stray is not None else "",
         "requests": client.count,
         "stopped": walk.stopped,
         "took_s": round(time.monotonic() - client.began, 3),
@@ -270,25 +275,26 @@ def alive(base: str, path: str, within_s: float) -> dict[str, Any]:
 
 
 def describe(base: str, paths: list[str]) -> dict[str, Any]:
-    """The first OpenAPI description among some paths."""
-    client = Client(base, limit_s=30.0)
+    """The first OpenAPI description among some paths; `said` is what was there instead."""
+    client = Client(base, limit_s=30.0, most_bytes=DESCRIPTION_BYTES)
     said = []
-    for path in paths:
-        try:
+    try:
+        for path in paths:
             answer = client.send("GET", path)
-        except Stopped:
-            break
-        if answer is None or answer.status != 200:
-            continue
-        try:
-            found = json.loads(answer.body)
-        except ValueError:
-            said.append(f"{path} is {answer.kind or 'something'}, not JSON")
-            continue
-        if isinstance(found, dict) and isinstance(found.get("paths"), dict):
-            return {"path": path, "description": found, "said": ""}
-        said.append(f"{path} is JSON without `paths`")
-    client.close()
+            if answer is None or answer.status != 200:
+                continue
+            try:
+                found = json.loads(answer.body)
+            except ValueError:
+                said.append(f"{path} is {answer.kind or 'something'}, not JSON")
+                continue
+            if isinstance(found, dict) and isinstance(found.get("paths"), dict):
+                return {"path": path, "description": found, "said": ""}
+            said.append(f"{path} is JSON without `paths`")
+    except Stopped:
+        said.append("nobody answers any more")
+    finally:
+        client.close()
     return {"path": "", "description": None, "said": "; ".join(said)}
 
 

@@ -58,12 +58,14 @@ class Client:
         rate: Most requests a second.
         limit_s: Seconds for all requests together; then `Stopped` is raised.
         timeout_s: Seconds for one answer.
+        most_bytes: Of one body that are read.
     """
 
     base: str
     rate: float = 100.0
     limit_s: float = 60.0
     timeout_s: float = 5.0
+    most_bytes: int = BODY_BYTES
     count: int = 0
     unanswered: int = 0  # in a row
     began: float = field(default_factory=time.monotonic)
@@ -134,8 +136,8 @@ class Client:
         while part := response.read1(65536):
             parts.append(part)
             size += len(part)
-            if size > BODY_BYTES or time.monotonic() > until:
-                return b"".join(parts)[:BODY_BYTES], True
+            if size > self.most_bytes or time.monotonic() > until:
+                return b"".join(parts)[: self.most_bytes], True
         return b"".join(parts), False
 
 
