@@ -1,4 +1,4 @@
-"""What lies in a run folder beside the events: kept files, logs and test results, found for the views."""
+"""What lies in a run folder beside the events: files, logs, test results and findings, for the views."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.junit import JUnitUnreadable, TestResults, add_results, parse_junit
+from pipeline.report.findings import FindingsUnreadable, StageFindings, parse_findings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,7 @@ class Evidence:
 
     files: Mapping[str, tuple[KeptFile, ...]] = field(default_factory=dict)
     tests: Mapping[str, TestResults] = field(default_factory=dict)
+    findings: Mapping[str, StageFindings] = field(default_factory=dict)
     logs: Mapping[str, str] = field(default_factory=dict)  # path from the run folder
     problems: tuple[str, ...] = ()
 
@@ -37,6 +39,7 @@ def find_evidence(folder: Path, record: RunRecord) -> Evidence:
     """Look for what each stage of `record` left in `folder`; a damaged file is a problem, not an error."""
     files: dict[str, tuple[KeptFile, ...]] = {}
     tests: dict[str, TestResults] = {}
+    findings: dict[str, StageFindings] = {}
     logs: dict[str, str] = {}
     problems: list[str] = []
     for stage in record.stages.values():
@@ -47,15 +50,16 @@ def find_evidence(folder: Path, record: RunRecord) -> Evidence:
             logs[stage.name] = f"stages/{stage.name}/log.txt"
         results = []
         for one in files[stage.name]:
-            if not one.name.endswith("junit.xml"):
-                continue
             try:
-                results.append(parse_junit((folder / one.path).read_bytes(), one.path))
-            except JUnitUnreadable as error:
+                if one.name.endswith("junit.xml"):
+                    results.append(parse_junit((folder / one.path).read_bytes(), one.path))
+                elif one.name == "findings.json":
+                    findings[stage.name] = parse_findings((folder / one.path).read_bytes(), one.path)
+            except (JUnitUnreadable, FindingsUnreadable) as error:
                 problems.append(str(error))
         if results:
             tests[stage.name] = add_results(results)
-    return Evidence(files=files, tests=tests, logs=logs, problems=tuple(problems))
+    return Evidence(files=files, tests=tests, findings=findings, logs=logs, problems=tuple(problems))
 
 
 def _kept(folder: Path, path: Path, name: str) -> KeptFile | None:

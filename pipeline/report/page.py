@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from pipeline.report import words
+from pipeline.report.findings import ACTIONS
 from pipeline.report.terminal import tail_lines
 from pipeline.text import clean
 
@@ -47,6 +48,7 @@ def make_page(record: RunRecord, evidence: Evidence) -> str:
         record=record,
         evidence=evidence,
         stages=stages,
+        actions=ACTIONS,
         bars=time_line(stages, record),
         counts=words.counted(record.counts()),
         tails={stage.name: tail_lines(stage.failure) for stage in stages if stage.failure},

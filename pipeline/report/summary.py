@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pipeline.junit import FLAKY
+from pipeline.report.findings import ACTIONS
 from pipeline.report.terminal import tail_lines
 from pipeline.report.words import command_line, counted, duration, moment
 from pipeline.text import clean
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from pipeline.junit import TestCase, TestResults
     from pipeline.report.evidence import Evidence
+    from pipeline.report.findings import Found
     from pipeline.report.record import RunRecord, StageRecord
 
 # A job summary on GitHub may have 1 MiB; over that its upload fails.
@@ -39,6 +41,7 @@ def make_summary(record: RunRecord, evidence: Evidence) -> str:
         _stage_table(record),
         *(_failure(stage) for stage in record.bad_stages),
         _tests(evidence),
+        _findings(evidence),
         _notes("Warnings", record.warnings),
         _notes("Stand-ins for images", record.stand_ins),
         *(f"> {_text(problem)}" for problem in evidence.problems),
@@ -118,6 +121,39 @@ def _tests(evidence: Evidence) -> str:
     for name, one in evidence.tests.items():
         rows += _named_tests(f"Bad tests of {name}", one.bad) + _flaky_tests(name, one)
     return "\n".join(rows)
+
+
+def _findings(evidence: Evidence) -> str:
+    if not evidence.findings:
+        return ""
+    rows = [
+        "### Findings",
+        "",
+        f"| stage | verdict | {' | '.join(ACTIONS)} | not checked |",
+        f"|---|---|{'---:|' * len(ACTIONS)}---:|",
+    ]
+    for name, one in evidence.findings.items():
+        counts = " | ".join(str(one.counts[action]) for action in ACTIONS)
+        rows.append(f"| {name} | {one.result} | {counts} | {len(one.unchecked)} |")
+    for name, one in evidence.findings.items():
+        rows += _named_findings(f"Blocking in {name}", one.blocking, one.counts["block"])
+        rows += ["", f"Not checked in {name}:", ""] if one.unchecked else []
+        rows += [f"- {_text(line)}" for line in one.unchecked]
+    return "\n".join(rows)
+
+
+def _named_findings(title: str, found: Sequence[Found], count: int) -> list[str]:
+    if not found:
+        return []
+    lines = ["", f"{title}:", ""]
+    for one in found:
+        mend = f" Mend: {_text(one.mend)}" if one.mend else ""
+        lines.append(
+            f"- {one.severity} {_code(one.where)} {_text(one.what)} ({_code(one.rule)}, {one.id}).{mend}"
+        )
+    if count > len(found):
+        lines.append(f"- … and {count - len(found)} more")
+    return lines
 
 
 def _flaky_tests(name: str, results: TestResults) -> list[str]:
