@@ -9,7 +9,6 @@ from pipeline.scan.advisories.answer import Match, SourceAnswer, SourceInfo
 from pipeline.scan.advisories.names import base_of, normal_name
 from pipeline.scan.advisories.osv import Advisory
 from pipeline.scan.advisories.times import age_s, in_days
-from pipeline.scan.image.system import NOT_SAID
 from pipeline.scan.trivy.answer import NO_FAMILY, OS_PACKAGES
 from pipeline.scan.trivy.blobs import is_of_system
 from pipeline.scan.trivy.canary import ecosystem_in, is_canary, kind_of
@@ -59,28 +58,27 @@ def judge_packages(
     silent = canaries.silent(answer)
     system = _no_system(answer)
     unknown: dict[Key, str] = {}
-    state: State = "unavailable"
     for place, several in ours.items():
+        absent = "" if place in listed else "Trivy did not list it"
         for one in several:
             why = system[1] if is_of_system(one) else ""
-            if one.ecosystem == NOT_SAID:
-                why = "the image does not say which distribution it is"
-            why = why or silent.get(one.ecosystem, "")
-            why = why or ("" if place in listed else "Trivy did not list it")
-            if why:
+            if one.ecosystem not in canaries.by_ecosystem:
+                why = why or f"Trivy was not tried with a package of {one.ecosystem}"
+            if why := why or silent.get(one.ecosystem, "") or absent:
                 unknown[one.key] = why
-            if why and why == system[1]:
-                state = system[0]
     matches, strange = _matches(ours, answer, source)
     judged = frozenset(one.key for one in packages if one.key not in unknown)
     found = SourceAnswer(source=source, matches=matches, unknown=unknown, judged=judged)
     if strange:
         why = f"it found problems in packages that the image does not have, such as {strange[0]}"
         return replace(found, state="error", reason=why)
-    if unknown:
-        why = next(iter(unknown.values()))
-        return replace(found, state="incomplete" if judged else state, reason=why, hint=HINT)
-    return _fresh(found, now, max_age_s)
+    why = next(iter(unknown.values()), "")
+    if unknown and not judged:
+        state: State = system[0] if system[1] in unknown.values() else "unavailable"
+        return replace(found, state=state, reason=why, hint=HINT)
+    if old := _why_old(source.as_of, now, max_age_s):
+        return replace(found, state="stale", reason="; ".join(filter(None, (old, why))), hint=HINT)
+    return replace(found, state="incomplete", reason=why, hint=HINT) if unknown else found
 
 
 def _no_system(answer: ScanAnswer) -> tuple[State, str]:
@@ -132,14 +130,13 @@ def _match(one: TrivyVulnerability, source: SourceInfo) -> Match:
     return Match(advisory=advisory, source=source, is_affected=one.status != NOT_AFFECTED, fixed=one.fixed)
 
 
-def _fresh(found: SourceAnswer, now: datetime, max_age_s: float) -> SourceAnswer:
-    """The answer, stale where the server's database is too old."""
-    age = age_s(found.source.as_of, now)
+def _why_old(as_of: str, now: datetime, max_age_s: float) -> str:
+    """Why the server's database is too old to be believed; "" where it is not."""
+    age = age_s(as_of, now)
     if age is not None and age <= max_age_s:
-        return found
+        return ""
     old = f"is {in_days(age)} old" if age is not None else "does not say how old it is"
-    reason = f"Trivy's database {old}; at most {in_days(max_age_s)} are allowed"
-    return replace(found, state="stale", reason=reason, hint=HINT)
+    return f"Trivy's database {old}; at most {in_days(max_age_s)} are allowed"
 
 
 def ecosystems_of(packages: Sequence[Package]) -> tuple[str, ...]:

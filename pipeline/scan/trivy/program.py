@@ -131,20 +131,19 @@ def ask_program(
 ) -> tuple[Told, list[Package]]:
     """What trivy says of an image, and packages that only it found; what goes wrong is an answer too."""
     source = SourceInfo(name=NAME, ecosystems=ecosystems_of(asked.packages), fetched_at=write_time(now))
-    planted = canaries_for(asked.packages, canaries)
     try:
         version = run_trivy(version_command(program))
-        report = run_trivy(image_command(program, archive))
+        answer = read_report(run_trivy(image_command(program, archive)))
+        extra = only_in(answer, asked.packages)
+        planted = canaries_for([*asked.packages, *extra], canaries)
         with tempfile.TemporaryDirectory() as folder:
             document = Path(folder) / "canary.cdx.json"
             document.write_text(json.dumps(canary_document(planted, system)), encoding="utf-8")
-            control = run_trivy(canary_command(program, document))
-        answer = joined(read_report(report), read_report(control))
+            answer = joined(answer, read_report(run_trivy(canary_command(program, document))))
     except ProgramBroken as error:
         return Told(answer=unavailable(source, asked.packages, str(error))), []
     database = version.get("VulnerabilityDB")
     updated = str(database.get("UpdatedAt") or "") if isinstance(database, dict) else ""
-    extra = only_in(answer, asked.packages)
     known = replace(source, as_of=updated)
     packages = [*asked.packages, *extra]
     judged = judge_packages(packages, answer, planted, known, now=now, max_age_s=max_age_s)

@@ -202,6 +202,18 @@ async def test_old_data_is_stale(fake: Fake) -> None:
     assert told.answer.reason == "Trivy's database is 54 days old; at most 3 days are allowed"
 
 
+async def test_old_data_is_stale_too_where_a_language_is_not_known(fake: Fake) -> None:
+    """Both are told."""
+    fake.version["VulnerabilityDB"] = {"UpdatedAt": "2026-10-01T00:00:00Z"}
+    del fake.database["PyPI"]
+
+    told = await ask(fake, replace(BASE, packages=(deb(), JINJA)))
+
+    assert told.answer.state == "stale"
+    assert "54 days old" in told.answer.reason
+    assert "jinja2 2.10" in told.answer.reason
+
+
 async def test_a_server_without_a_database_is_stale_or_silent_never_complete(fake: Fake) -> None:
     fake.version = {"Version": "dev"}
     fake.database.clear()
