@@ -104,12 +104,20 @@ def snippet(source: SourceText, line: int, *, mask: bool = False) -> str:
         mask: Leave literals out, which are the secret itself.
     """
     _, node = source.at(line)
-    if node is not None:
-        return _hash(ast.unparse(_head(node, mask=mask)))
+    if node is not None and (text := _unparsed(_head(node, mask=mask))):
+        return _hash(text)
     if not 0 < line <= len(source.lines):
         return ""
     bare = _SPACE.sub("", source.lines[line - 1]).rstrip(",")
     return _hash(re.sub(r"(['\"]).*\1|[:=].*", "", bare) if mask else bare)
+
+
+def _unparsed(node: ast.stmt) -> str:
+    """A statement on one line; "" for one that cannot be written, as when it is nested too deeply."""
+    try:
+        return ast.unparse(node)
+    except (ValueError, RecursionError):
+        return ""
 
 
 def _hash(text: str) -> str:
@@ -139,6 +147,9 @@ class _Masked(ast.NodeTransformer):
     """Leaves literals out."""
 
     def visit_Constant(self, node: ast.Constant) -> ast.Constant:
+        return ast.copy_location(ast.Constant(value=...), node)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.Constant:
         return ast.copy_location(ast.Constant(value=...), node)
 
 

@@ -104,6 +104,7 @@ def _scan_layer(
         return
     found: list[Located] = []
     missed: list[Missed] = []
+    sources: set[str] = set()
     blob = _open(archive, "blobs/" + digest.replace(":", "/"))
     with (
         _unpacked(blob, str(layer.get("mediaType", ""))) as plain,
@@ -113,16 +114,26 @@ def _scan_layer(
             if not member.isfile():
                 continue
             scan.files += 1
+            if member.name.endswith(".py"):
+                sources.add(member.name.removeprefix("./").lstrip("/"))
             stream = files.extractfile(member)
             if stream is not None:
                 found += _scan_member(stream, member.name.removeprefix("./").lstrip("/"), digest)
             if member.size > MOST_BYTES:
                 why = f"only its first {MOST_BYTES // 1024**2} MB were read"
                 missed.append(Missed(what=f"{name}: {member.name}", why=why))
+    # Bytecode repeats its source, with what follows a text in memory run together with it.
+    found = [one for one in found if source_of(one.path) not in sources]
     scan.found += found
     scan.missed += missed
     if not found and not missed:
         scan.clean.add(digest)
+
+
+def source_of(path: str) -> str:
+    """The source of bytecode that Python keeps beside it; "" for any other file."""
+    folder, _, name = path.rpartition("/__pycache__/")
+    return f"{folder}/{name.partition('.')[0]}.py" if folder and name.endswith(".pyc") else ""
 
 
 def _scan_member(stream: IO[bytes], path: str, digest: str) -> list[Located]:

@@ -48,7 +48,7 @@ _BEARER: Final = re.compile(
     r"(?:[Bb]earer|[Aa]uthorization[\"']?\]?\s?[:=]\s?[\"']?[Tt]oken)\s{1,3}([\w.~+/-]{16,2000}={0,2})(?![\w{(<$=])"
 )
 _IDENTIFIED: Final = re.compile(
-    r"identified (?:with [\w'\"]{1,40} )?by (?:password )?['\"]([^'\"\n]{4,200})['\"]", re.IGNORECASE
+    r"identified (?:with [\w'\"]{1,40} )?by (?:password )?['\"]([^'\"\s]{4,200})['\"]", re.IGNORECASE
 )
 _DOCKER_AUTH: Final = re.compile(r"\"auth\\?\"\s{0,10}:\s{0,10}\\?\"([A-Za-z0-9+/]{8,2000}={0,2})\\?\"")
 _NPM_AUTH: Final = re.compile(r"_auth\s?=\s?\"?([A-Za-z0-9+/]{8,600}={0,2})\"?")

@@ -100,6 +100,18 @@ def test_a_hard_coded_secret_has_the_same_name_whatever_its_value() -> None:
     assert ids('PASSWORD = "hunter2"\n', 1) != ids('PASSWORD = "other"\n', 1)
 
 
+@pytest.mark.parametrize(
+    "line",
+    ['TOKEN = f"x{1!r:>3}y"\n', "match T:\n    case 'x':\n        pass\n", "try:\n    x\nfinally:\n    y\n"],
+)
+def test_every_statement_can_be_named_with_and_without_its_literals(line: str) -> None:
+    for cwe in ((), (798,)):
+        [one] = identify([finding(place=InFile(path="a.py", line=1), cwe=cwe)], {"a.py": line})
+
+        assert isinstance(one.place, InFile)
+        assert one.place.snippet != ""
+
+
 def test_files_that_do_not_parse_or_are_no_python_are_named_by_their_lines() -> None:
     """Indentation does not matter there either."""
     for path in ("broken.py", "values.yaml"):

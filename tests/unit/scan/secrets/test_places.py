@@ -189,6 +189,20 @@ def test_every_layer_is_read_also_what_a_later_one_deletes(tmp_path: Path) -> No
     assert (scan.layers, scan.clean) == (3, {digests[2]})
 
 
+def test_bytecode_beside_its_source_is_told_by_the_source_alone(tmp_path: Path) -> None:
+    """Without the source it is told: it may be all that a layer has."""
+    files = {
+        "app/a.py": f'TOKEN = "{GITHUB}"\n'.encode(),
+        "app/__pycache__/a.cpython-311.pyc": b"\0\1" + GITHUB.encode() + b"\0",
+        "app/__pycache__/b.cpython-311.pyc": b"\0\1" + GITHUB.encode() + b"\0",
+    }
+    write_image(tmp_path / "app.tar", [(layer(files), TAR)], {})
+
+    scan = scan_archive(tmp_path / "app.tar", "app")
+
+    assert [one.path for one in scan.found] == ["app/a.py", "app/__pycache__/b.cpython-311.pyc"]
+
+
 def test_a_broken_archive_is_told_and_not_passed(tmp_path: Path) -> None:
     """The scan is incomplete and says which image it was."""
     (tmp_path / "app.tar").write_bytes(b"not a tar")
