@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DATABASES: Final = ("dpkg", "apk", "rpm")
 OWNING: Final = ("dpkg-files", "apk", "rpm")
+LONGEST: Final = 2000  # characters of names and versions of one package
 OLD_RPM: Final = "this form of rpm's database (Berkeley DB, NDB) cannot be read"
 MERGED: Final = ("usr/bin/", "usr/sbin/", "usr/lib")  # folders that older lists name without `usr/`
 
@@ -112,7 +113,16 @@ def _tolerant(held: Held, ecosystem: str, missed: list[Missed]) -> list[Package]
         return []
     if held.interest in DATABASES and held.size and not found:
         missed.append(Missed(what=held.path, why="it names no package"))
-    return found
+    fit = [one for one in found if is_fit(one)]
+    if len(fit) < len(found):
+        missed.append(Missed(what=held.path, why="it names packages by what is no name or version"))
+    return fit
+
+
+def is_fit(package: Package) -> bool:
+    """Whether a name and a version can be ones, and be told to people."""
+    text = package.name + package.version + package.source + package.source_version
+    return len(text) <= LONGEST and text.isprintable()
 
 
 def in_layers(image: ImageRead, path: str, packages: list[Package]) -> Iterator[Package]:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 WHITEOUT: Final = ".wh."
 OPAQUE: Final = ".wh..wh..opq"
 ELF: Final = b"\x7fELF"
-METADATA_BYTES: Final = 64 * 1024  # the head of a Python package's metadata
+HEADS: Final[Mapping[str, int]] = {"python": 64 * 1024, "os-release": 64 * 1024}  # as much of these is read
+MOST: Final[Mapping[str, int]] = {"node": 1024**2, "dpkg-files": 16 * 1024**2}  # larger ones are not read
 BY_PATH: Final = ("dpkg", "apk", "rpm", "rpm-old")  # databases whose loss would hide all packages
 
 
@@ -306,12 +307,13 @@ class LayerReader:
         """What is kept of a content; None where it tells nothing."""
         if interest == "program":
             return self._program(entry, body)
-        if interest == "python":
-            return body.read(METADATA_BYTES), ()
+        if interest in HEADS:
+            return body.read(HEADS[interest]), ()
         if interest == "rpm-old":
             return b"", ()
-        if size > self._budget.limits.file_bytes:
-            why = f"it is larger than {self._budget.limits.file_bytes // 1024**2} MiB"
+        most = min(self._budget.limits.file_bytes, MOST.get(interest, size))
+        if size > most:
+            why = f"it is larger than {most // 1024**2} MiB"
             self._layer.missed.append(Missed(what=entry.path, why=why))
             return None
         data = body.read(size)

@@ -92,9 +92,9 @@ def read_entries(stream: BufferedReader) -> Iterator[tuple[Entry, Body]]:
         if kind in b"xgLK":
             text = _long(stream, size)
             if kind == b"L":
-                own["path"] = text.rstrip(b"\0").decode("utf-8", "surrogateescape")
+                own["path"] = _text(text)
             elif kind == b"K":
-                own["linkpath"] = text.rstrip(b"\0").decode("utf-8", "surrogateescape")
+                own["linkpath"] = _text(text)
             else:
                 (own if kind == b"x" else shared).update(_pax(text))
             continue
@@ -156,7 +156,7 @@ def _pax(data: bytes) -> dict[str, str]:
         if not space or not length.isdigit() or int(length) <= len(length) + 1:
             raise TarBroken("an extended header is damaged")
         name, _, value = data[at + len(length) + 1 : at + int(length)].rstrip(b"\n").partition(b"=")
-        found[name.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+        found[name.decode("utf-8", "replace")] = _text(value)
         at += int(length)
     return found
 
@@ -194,7 +194,9 @@ def _name(header: bytes) -> str:
 
 
 def _text(field: bytes) -> str:
-    return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+    """A name as it can be told: what is no UTF-8, or would steer a terminal, is a mark in it."""
+    text = field.split(b"\0", 1)[0].decode("utf-8", "replace")
+    return text if text.isprintable() else "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
 def normal_path(name: str) -> tuple[str, bool]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_MEMBERS: Final = 50_000  # of one Java archive
 MOST_INNER_BYTES: Final = 32 * 1024**2  # of an archive inside an archive
+MOST_UNPACKED_BYTES: Final = 512 * 1024**2  # of one archive with those inside it
 MOST_TEXT_BYTES: Final = 64 * 1024  # of a manifest
 DEEPEST: Final = 2  # archives in archives, such as an application with its libraries
 _HEADER: Final = re.compile(r"^(Name|Version|License|License-Expression):[ \t]*(.*)$", re.MULTILINE)
@@ -79,21 +80,39 @@ def read_node(path: str, text: str) -> list[Package]:
     ]
 
 
-def read_jar(path: str, data: bytes) -> list[Package]:
+def read_jar(path: str, data: bytes, *, most_bytes: int = MOST_UNPACKED_BYTES) -> list[Package]:
     """The packages of a Java archive and of those inside it, by Maven's properties, else by its manifest.
 
     Raises:
         LockBroken: It is no archive, or larger inside than is read.
     """
     try:
-        return list(dict.fromkeys(_jar(path, path, data, 0)))
+        return list(dict.fromkeys(_jar(_Budget(path, most_bytes), path, data, 0)))
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise LockBroken(path, f"it is no archive that can be read: {str(error)[:200]}") from error
     except (ValueError, UnicodeError, IndexError) as error:
         raise LockBroken(path, f"it is damaged: {str(error)[:200]}") from error
 
 
-def _jar(path: str, name: str, data: bytes, depth: int) -> Iterator[Package]:
+class _Budget:
+    """How much more of a Java archive is unpacked, with all that is inside it."""
+
+    def __init__(self, path: str, most_bytes: int) -> None:
+        self.path = path
+        self._left = most_bytes
+
+    def read(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
+        """The first bytes of a member: what its own header says of its size is not believed."""
+        with archive.open(member) as stream:
+            data = stream.read(most)
+        self._left -= len(data)
+        if self._left < 0:
+            raise LockBroken(self.path, "it is larger inside than is read")
+        return data
+
+
+def _jar(budget: _Budget, name: str, data: bytes, depth: int) -> Iterator[Package]:
+    path = budget.path
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
         if len(members) > MOST_MEMBERS:
@@ -102,21 +121,16 @@ def _jar(path: str, name: str, data: bytes, depth: int) -> Iterator[Package]:
         for member in members:
             inner = member.filename
             if inner.startswith("META-INF/maven/") and inner.endswith("/pom.properties"):
-                told += _by_properties(path, _read(archive, member, MOST_TEXT_BYTES))
+                told += _by_properties(path, budget.read(archive, member, MOST_TEXT_BYTES))
             elif inner.endswith((".jar", ".war")) and depth < DEEPEST:
                 if member.file_size > MOST_INNER_BYTES:
                     raise LockBroken(path, f"`{inner[:100]}` inside it is larger than is read")
-                yield from _jar(path, inner, _read(archive, member, MOST_INNER_BYTES), depth + 1)
+                yield from _jar(budget, inner, budget.read(archive, member, MOST_INNER_BYTES), depth + 1)
         if not told:
             manifest = next((one for one in members if one.filename == "META-INF/MANIFEST.MF"), None)
-            told = _by_manifest(path, name, _read(archive, manifest, MOST_TEXT_BYTES) if manifest else b"")
+            text = budget.read(archive, manifest, MOST_TEXT_BYTES) if manifest else b""
+            told = _by_manifest(path, name, text)
         yield from told
-
-
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
-    """The first bytes of a member: what its own header says of its size is not believed."""
-    with archive.open(member) as stream:
-        return stream.read(most)
 
 
 def _by_properties(path: str, data: bytes) -> list[Package]:

@@ -12,7 +12,9 @@ import pytest
 
 from pipeline.scan.image.inventory import Inventory, take_inventory
 from pipeline.scan.image.system import System, ecosystem_of, read_system
+from pipeline.scan.packages.installed_files import read_jar
 from pipeline.scan.packages.package import Package
+from pipeline.scan.packages.reading import LockBroken
 from pipeline.scan.scanner import Missed
 from tests.unit.scan.image.making import DEBIAN, STATUS, Node, metadata, read, status
 
@@ -309,3 +311,34 @@ def test_the_distribution_has_the_name_that_advisories_use(text: str) -> None:
 
 def test_an_os_release_with_an_open_quote_is_read() -> None:
     assert read_system('ID="debian\nVERSION_ID=12') == System(id="debian", version="12")
+
+
+@pytest.mark.parametrize("name", ["evil\x1b[2Jname", "x" * 5000, "two\u2028lines"])
+def test_names_that_are_none_are_told_and_not_taken(name: str) -> None:
+    """They would steer the terminal of whoever reads the log."""
+    path = f"{SITE}/a-1.dist-info/METADATA"
+
+    inventory = take_inventory(read({path: metadata(name, "1")}))
+
+    why = "it names packages by what is no name or version"
+    assert (inventory.packages, inventory.missed) == ((), (Missed(what=path, why=why),))
+
+
+def test_a_java_archive_full_of_archives_is_given_up() -> None:
+    """Each inside is small; together they are larger than is read."""
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w") as archive:
+        for number in range(20):
+            archive.writestr(f"lib/{number}-1.jar", empty_jar())
+
+    assert len(read_jar("opt/app.jar", bomb.getvalue())) == 20
+    with pytest.raises(LockBroken, match="it is larger inside than is read"):
+        read_jar("opt/app.jar", bomb.getvalue(), most_bytes=1000)
+
+
+def test_a_large_manifest_is_told() -> None:
+    path = "app/node_modules/x/package.json"
+
+    inventory = take_inventory(read({path: b"[" * 1_100_000}))
+
+    assert inventory.missed == (Missed(what=path, why="it is larger than 1 MiB"),)

@@ -276,3 +276,17 @@ NO_IMAGES = {
 def test_what_is_no_image_is_refused(name: str) -> None:
     with pytest.raises(ImageBroken, match="cannot read the image: "):
         open_image(io.BytesIO(NO_IMAGES[name]))
+
+
+def test_names_can_be_told_whatever_bytes_they_are() -> None:
+    """What is no UTF-8, or would steer a terminal, is a mark in the name."""
+    layer = layer_tar({"srv/a": Node(mode=0o666)}, tarfile.USTAR_FORMAT)
+    raw = header("srv/\x1b[2J", mode=b"0000666")
+    broken = header("srv/xx", mode=b"0000666").replace(b"srv/xx", b"srv/\xff\xfe")
+    checked = bytearray(broken)
+    checked[148:156] = b" " * 8
+    checked[148:156] = b"%06o\0 " % sum(checked)
+
+    image = read_image(io.BytesIO(archive([raw + bytes(checked) + layer])))
+
+    assert sorted(image.files) == ["srv/a", "srv/\ufffd[2J", "srv/\ufffd\ufffd"]
