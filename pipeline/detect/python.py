@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pipeline.detect.checks import HOOKS, find_pins, find_tools, mypy_knows_files
@@ -30,6 +31,7 @@ Installer = Literal["uv", "poetry", "pdm", "pip", "metadata", "none"]
 """How dependencies are given: a tool's lock file, requirement files, or the project's own metadata."""
 
 REQUIREMENTS: Final = re.compile(r"(?:requirements|dev-requirements|test-requirements)[\w.-]*\.(?:txt|lock)$")
+NOT_REQUIRED: Final = re.compile(r"docs?\b|lint|example|typing|release|publish|mypy")
 TEST_GROUPS: Final = ("test", "tests", "testing", "dev", "develop", "development")
 LOCKS: Final[Mapping[str, Installer]] = {"uv.lock": "uv", "poetry.lock": "poetry", "pdm.lock": "pdm"}
 PYTHON_CHOICES: Final[Mapping[str, str]] = {
@@ -54,6 +56,7 @@ class PythonProject:
     requirements: tuple[str, ...] = ()  # for `metadata`: dependencies and those of the test groups
     test_extras: tuple[str, ...] = ()  # extras of the project that tests need
     test_groups: tuple[str, ...] = ()  # dependency groups that tests need
+    workspace: tuple[str, ...] = ()  # the metadata of the other members of uv's workspace
     is_package: bool = False  # has a build backend: a wheel can be built of it
     has_dynamic_dependencies: bool = False  # known only by building
     version_from_git: bool = False  # the build backend reads tags, which a container has not
@@ -95,10 +98,11 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
     def read_listed(name: str) -> str | None:
         return read(name) if name in names else None
 
+    members = _members(pyproject, files)
     settings = parse_pytest_settings(pyproject, read_listed)
     test_paths = find_test_paths(settings, test_files)
     shared_out = find_suites(settings, test_paths, test_files, files, read)
-    dependency_files = tuple(n for n in files if n in DEPENDENCY_FILES or n in requirement_files)
+    dependency_files = tuple(n for n in files if n in {*DEPENDENCY_FILES, *requirement_files, *members})
     return PythonProject(
         name=str(project.get("name") or poetry.get("name") or _setup_name(setup)),
         version=str(project.get("version") or poetry.get("version") or ""),
@@ -109,7 +113,8 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
         requirement_files=requirement_files,
         requirements=_requirements(pyproject),
         test_extras=_wanted(project.get("optional-dependencies") or poetry.get("extras", {}), setup),
-        test_groups=_groups_to_install(pyproject),
+        test_groups=_groups_of_all([pyproject, *(_parse_toml(read(name)) for name in members)]),
+        workspace=members,
         is_package=is_package,
         version_from_git=_version_from_git(pyproject, setup),
         packages=_packages(files),
@@ -201,10 +206,17 @@ def _caret(text: str) -> str:
 
 
 def _requirement_files(files: Sequence[str]) -> tuple[str, ...]:
-    """Return requirement files at the root or in `requirements/`: the main ones first."""
+    """Return requirement files at the root or in `requirements/`: the main ones first.
+
+    Where nothing at the root names dependencies: those of the one folder that has some.
+    """
     found = [n for n in files if "/" not in n and REQUIREMENTS.match(n)]
     found += [n for n in files if re.fullmatch(r"requirements/[\w.-]+\.(?:txt|lock)", n)]
-    wanted = [n for n in found if not re.search(r"docs?\b|lint|example|typing|release|publish|mypy", n)]
+    if not found and not any(n in DEPENDENCY_FILES for n in files):
+        below = [n for n in files if n.count("/") == 1 and REQUIREMENTS.match(n.partition("/")[2])]
+        below = [n for n in below if not NOT_REQUIRED.search(n) and n.partition("/")[0] not in TEST_FOLDERS]
+        found = below if len({n.partition("/")[0] for n in below}) == 1 else []
+    wanted = [n for n in found if not NOT_REQUIRED.search(n)]
 
     def stem(name: str) -> str:
         return re.sub(r"\.(?:txt|lock)$", "", name)
@@ -258,6 +270,26 @@ def _group(groups: Mapping[str, Any], name: str, seen: set[str]) -> list[str]:
         elif isinstance(item, dict) and "include-group" in item:
             found += _group(groups, str(item["include-group"]), seen | {name})
     return found
+
+
+def _members(pyproject: Mapping[str, Any], files: Sequence[str]) -> tuple[str, ...]:
+    """Return the `pyproject.toml` of each other member of uv's workspace."""
+    table = pyproject.get("tool", {}).get("uv", {}).get("workspace", {})
+    out = [str(one).rstrip("/") for one in table.get("exclude", ())]
+    wanted = [str(one).removeprefix("./").rstrip("/") for one in table.get("members", ())]
+    folders = {n: n.rpartition("/")[0] for n in files if n.endswith("/pyproject.toml")}
+    return tuple(n for n, folder in folders.items() if _is_one(folder, wanted) and not _is_one(folder, out))
+
+
+def _is_one(folder: str, globs: Sequence[str]) -> bool:
+    """Whether a glob is the folder's; `*` stays inside a part."""
+    return any(
+        fnmatchcase(folder, one) and ("**" in one or one.count("/") == folder.count("/")) for one in globs
+    )
+
+
+def _groups_of_all(projects: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for one in projects for name in _groups_to_install(one)))
 
 
 def _groups_to_install(pyproject: Mapping[str, Any]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Each stage is told what it works by and no more: a fact that changes makes the stage run again.
 FACTS_OF_DEPS: Final = (
     *("installer", "requirement_files", "requirements", "requires_python"),
-    *("test_extras", "test_groups", "has_dynamic_dependencies"),
+    *("test_extras", "test_groups", "has_dynamic_dependencies", "workspace"),
 )
 FACTS_OF_BUILD: Final = ("name",)
 FACTS_OF_UNIT: Final = (

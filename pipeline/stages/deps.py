@@ -146,7 +146,9 @@ def _with_uv(container: dagger.Container, project: PythonProject) -> dagger.Cont
     }
     extras = [word for name in project.test_extras for word in ("--extra", name)]
     groups = [word for name in project.test_groups for word in ("--group", name)]
-    argv = [f"{TOOLS}/bin/uv", "sync", "--frozen", "--inexact", "--no-install-workspace", *extras, *groups]
+    all_ = ["--all-packages"] if project.workspace else []
+    argv = [f"{TOOLS}/bin/uv", "sync", "--frozen", "--inexact", "--no-install-workspace"]
+    argv += [*all_, *extras, *groups]
     return with_env(container, env).with_exec(argv)
 
 

@@ -38,6 +38,51 @@ def test_the_installer_follows_the_lock_file(files: dict[str, str], installer: s
     assert detect({"app.py": "", **files}).installer == installer
 
 
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        pytest.param(["app/requirements.txt"], ("app/requirements.txt",), id="the one folder"),
+        pytest.param(
+            [
+                "app/requirements-dev.txt",
+                "app/requirements.txt",
+                "app/requirements-docs.txt",
+                "tests/requirements.txt",
+            ],
+            ("app/requirements.txt", "app/requirements-dev.txt"),
+            id="the main ones first",
+        ),
+        pytest.param(["a/requirements.txt", "b/requirements.txt"], (), id="two folders"),
+        pytest.param(["a/b/requirements.txt"], (), id="too deep"),
+        pytest.param(
+            ["requirements.txt", "app/requirements.txt"], ("requirements.txt",), id="the root has some"
+        ),
+        pytest.param(["pyproject.toml", "app/requirements.txt"], (), id="the root names its own"),
+    ],
+)
+def test_requirements_in_a_folder_count_where_the_root_has_none(
+    files: list[str], wanted: tuple[str, ...]
+) -> None:
+    """Two folders with some are two projects, of which none is meant."""
+    found = detect({"app/main.py": "", **dict.fromkeys(files, "")})
+
+    assert found.requirement_files == wanted
+
+
+def test_members_of_a_workspace_bring_their_groups() -> None:
+    """Globs stay inside a part; what is excluded is none; each member's metadata makes `deps` run again."""
+    root = "[tool.uv.workspace]\nmembers = ['api', './libs/*']\nexclude = ['libs/old']"
+    member = "[project]\nname = 'x'\n[dependency-groups]\ndev = ['pytest']"
+    names = ("api", "libs/new", "libs/old", "libs/new/example", "other")
+    files = {"a.py": "", "uv.lock": "", "pyproject.toml": root}
+
+    found = detect({**files, **{f"{name}/pyproject.toml": member for name in names}})
+
+    assert found.workspace == ("api/pyproject.toml", "libs/new/pyproject.toml")
+    assert found.test_groups == ("dev",)
+    assert found.dependency_files == ("uv.lock", "pyproject.toml", *found.workspace)
+
+
 def test_dependencies_of_the_test_groups_are_needed_too() -> None:
     """Extras and groups called test or dev count, groups with what they include, the project itself not."""
     pyproject = """
