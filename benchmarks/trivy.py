@@ -46,14 +46,18 @@ def image() -> Asked:
         for number in range(PACKAGES)
     )
     base = Blob(
-        diff_id="sha256:base", family="debian", release="12", packages=packages[:300], databases=(STATUS,)
+        diff_id="sha256:base",
+        family="debian",
+        release="12",
+        packages=packages[:300],
+        databases=(STATUS,),
     )
     top = Blob(diff_id="sha256:top", packages=packages, databases=(STATUS,))
     return Asked(name="app", blobs=(base, top), packages=packages)
 
 
-async def measure(fake: Fake) -> list[float]:
-    """Seconds of each round; the server has forgotten everything before each."""
+async def measure(fake: Fake) -> list[tuple[float, float]]:
+    """Seconds of each round, and of CPU of client and server; the server has forgotten everything before each."""
     asked = image()
     source = TrivySource(address=TrivyAddress(url=fake.url, token=TOKEN))
     now = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)
@@ -62,9 +66,9 @@ async def measure(fake: Fake) -> list[float]:
         await client.version()
         for _ in range(ROUNDS):
             fake.blobs.clear()
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             told = await source.ask_client(client, asked, SourceInfo(name="trivy"), now)
-            times.append(time.perf_counter() - began)
+            times.append((time.perf_counter() - began, time.process_time() - cpu))
             if len(told.answer.judged) != len({one.key for one in asked.packages}):
                 raise AssertionError(told.answer.reason)
     return times
@@ -80,9 +84,11 @@ def main() -> int:
     fake.database["debian 12"]["source-7"] = [advisory("CVE-2099-1001", "2:1-1")]
     with serving(fake):
         times = anyio.run(measure, fake)
-    least, middle = min(times) * 1000, statistics.median(times) * 1000
-    print(f"{PACKAGES} packages: least {least:.1f} ms, middle {middle:.1f} ms")
-    return int(check and least > LIMIT_MS)
+    walls = [wall * 1000 for wall, _ in times]
+    cpu = min(cpu for _, cpu in times) * 1000
+    print(f"{PACKAGES} packages: least {min(walls):.1f} ms, middle {statistics.median(walls):.1f} ms", end="")
+    print(f", least CPU of client and server {cpu:.1f} ms")
+    return int(check and min(walls) > LIMIT_MS)
 
 
 if __name__ == "__main__":
