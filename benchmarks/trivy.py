@@ -57,7 +57,7 @@ def image() -> Asked:
 
 
 async def measure(fake: Fake) -> list[tuple[float, float]]:
-    """Seconds of each round, and of CPU of client and server; the server has forgotten everything before each."""
+    """Seconds of each round, and of CPU of both sides; the server has forgotten everything before each."""
     asked = image()
     source = TrivySource(address=TrivyAddress(url=fake.url, token=TOKEN))
     now = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)
