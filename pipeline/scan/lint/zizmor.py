@@ -31,6 +31,8 @@ LEVELS: Final[Mapping[tuple[str, str], Level]] = {  # severity and confidence
     ("Informational", "Medium"): "info",
     ("Informational", "Low"): "info",
 }
+# An action of GitHub's own that a tag names is trusted as its runners are; others can move the tag.
+OF_GITHUB: Final = re.compile(r"[\"']?(?:actions|github)/")
 CONFIDENCES: Final[Mapping[str, Confidence]] = {"High": "high", "Medium": "medium", "Low": "low"}
 
 
@@ -84,8 +86,16 @@ def _rows(stdout: bytes) -> list[dict[str, Any]] | None:
     return rows if is_list else None
 
 
+def _severity(row: dict[str, Any], primary: dict[str, Any]) -> Severity:
+    """The severity of zizmor's two words; an action of GitHub's own without a digest is one to be told."""
+    severity, confidence = (str(row["determinations"][key]) for key in ("severity", "confidence"))
+    level, basis = LEVELS.get((severity, confidence), "low"), f"zizmor {severity}/{confidence}"
+    if row["ident"] == "unpinned-uses" and OF_GITHUB.match(str(primary["concrete"].get("feature", ""))):
+        return Severity(level="medium", basis=f"{basis}, GitHub's own")
+    return Severity(level=level, basis=basis)
+
+
 def _finding(row: dict[str, Any], path: str, version: str) -> Finding:
-    severity = str(row["determinations"]["severity"])
     confidence = str(row["determinations"]["confidence"])
     primary = next(
         (one for one in row["locations"] if one["symbolic"].get("kind") == "Primary"), row["locations"][0]
@@ -99,9 +109,7 @@ def _finding(row: dict[str, Any], path: str, version: str) -> Finding:
         rule=Rule(id=str(row["ident"]), url=str(row.get("url", ""))),
         title=str(row["desc"]),
         message=f"{row['desc']}: {note}" if note else str(row["desc"]),
-        severity=Severity(
-            level=LEVELS.get((severity, confidence), "low"), basis=f"zizmor {severity}/{confidence}"
-        ),
+        severity=_severity(row, primary),
         place=InFile(
             path=path,
             line=int(start["row"]) + 1,

@@ -7,7 +7,7 @@ Source: bandit 1.9.4, `bandit.plugins` and `bandit.blacklists`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
@@ -87,6 +87,7 @@ _LEVELS: Final[Mapping[tuple[str, str], Level]] = {
     ("HIGH", "LOW"): "medium",
     ("MEDIUM", "HIGH"): "medium",
 }
+_LOWER: Final[Mapping[Level, Level]] = {"critical": "high", "high": "medium", "medium": "low", "low": "info"}
 _CONFIDENCES: Final[Mapping[str, Confidence]] = {"HIGH": "high", "MEDIUM": "medium", "LOW": "low"}
 
 
@@ -100,12 +101,16 @@ def is_test(path: str) -> bool:
 
 
 def severity_of(severity: str, confidence: str, path: str) -> Severity:
-    """The severity of bandit's two words; what is low in tests is only information."""
+    """The severity of bandit's two words; in tests a level lower."""
     level = _LEVELS.get((severity, confidence), "low")
-    where = ""
-    if severity == "LOW" and is_test(path):
-        level, where = "info", " in tests"
-    return Severity(level=level, basis=f"bandit {severity}/{confidence}{where}")
+    return in_tests(Severity(level=level, basis=f"bandit {severity}/{confidence}"), path)
+
+
+def in_tests(severity: Severity, path: str) -> Severity:
+    """A level lower where the file holds tests: nobody but those who test can reach it."""
+    if not is_test(path) or severity.level not in _LOWER:
+        return severity
+    return replace(severity, level=_LOWER[severity.level], basis=f"{severity.basis} in tests")
 
 
 def confidence_of(word: str) -> Confidence:

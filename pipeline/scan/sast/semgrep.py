@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Confidence, Finding, InFile, Level, Rule, Severity, Witness
+from pipeline.scan.sast.bandit_rules import in_tests
 from pipeline.scan.scanner import Command, Missed, Ran, Scan, broken, counted
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _finding(row: dict[str, Any], path: str, version: str) -> Finding:
         rule=Rule(id=rule, name=rule, url=str(meta.get("source", ""))),
         title=message.partition(". ")[0].rstrip("."),
         message=message,
-        severity=severity_of(str(extra["severity"]), meta),
+        severity=in_tests(severity_of(str(extra["severity"]), meta), path),
         confidence=_CONFIDENCES.get(str(meta.get("confidence", "")), "medium"),
         cwe=tuple(sorted(_cwes(meta))),
         place=InFile(
