@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/dast.py [--tools FOLDER] [--without-wapiti]
 
-The tools are installed from their locks into FOLDER (made the first time; a temporary one without it), and run
-here as they are in their containers. The app runs on the Python of the development group. Beside the time on the
-clock stands the CPU time of the scanner, which other work on the machine changes less.
+The tools are installed from their locks into FOLDER (made the first time; a temporary one without it), and
+run here as they are in their containers. The app runs on the Python of the development group. Beside the time
+on the clock stands the CPU time of the scanner, which other work on the machine changes less.
 """
 
 from __future__ import annotations
@@ -47,8 +47,15 @@ def installed(folder: Path, lock: str) -> Path:
     if not venv.is_dir():
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
         text = ROOT / "pipeline/scan/tools" / f"{lock}.txt"
-        pip = [venv / "bin/pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"]
-        subprocess.run([*pip, "-r", text], check=True)
+        pip = [
+            str(venv / "bin/pip"),
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            "--only-binary=:all:",
+        ]
+        subprocess.run([*pip, "-r", str(text)], check=True)
     return venv / "bin"
 
 
@@ -69,8 +76,11 @@ def run(scanner: Passive | Schemathesis | Wapiti, aim: Aim, programs: str) -> tu
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         Path(folder, "scan-out").mkdir()
-        path = f"{programs}:{os.environ['PATH']}"
-        env = {"PATH": path, "HOME": folder, **{name: here(value) for name, value in command.env.items()}}
+        env = {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "HOME": folder,
+            **{name: here(value) for name, value in command.env.items()},
+        }
         began, cpu = time.monotonic(), cpu_of_children()
         done = subprocess.run(
             [here(one) for one in command.argv], env=env, cwd=folder, capture_output=True, check=False
@@ -94,7 +104,7 @@ def summary(name: str, runs: Sequence[tuple[Scan, float, float]], bar: str = "")
     found = merge(identify([one for scan, _, _ in runs for one in scan.findings], {}))
     ids = found_flaws(found)
     lacks = " ".join(flaw.id for flaw in FLAWS if flaw.id not in ids) or "-"
-    took, cpu = (sum(one[index] for one in runs) for index in (1, 2))
+    took, cpu = sum(one for _, one, _ in runs), sum(one for _, _, one in runs)
     count = f"{len(ids)} of {len(FLAWS)}"
     print(f"| {name} | {count} | {bar} | {lacks} | {len(false_alarms(found))} | {took:.1f} s | {cpu:.1f} s |")
     for one in false_alarms(found):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PLAN: Final = f"{FOLDER}/plan.json"
 REPORT: Final = "/scan-out/passive.json"
 GRACE_S: Final = 30.0  # the program ends by itself before it is stopped
-MOST_TOLD: Final = 20  # routes of one problem of the whole service
+MOST_TOLD: Final = 50  # routes of one problem of the whole service
 
 
 class Passive:
@@ -150,7 +150,7 @@ def _finding(same: Sequence[dict[str, Any]], aim: Aim) -> Finding:
     of_parameter = f" (`{first['parameter']}`)" if first["parameter"] else ""
     message = f"{check.title}{of_parameter}" + (f": {said}" if said else "")
     if check.is_common:
-        message = f"{message}, at {len(routes)} routes"
+        message = f"{message}, at {len(routes)} route{'s' if len(routes) > 1 else ''}"
     url = f"{aim.base}{first['target']}"
     return Finding(
         id="",

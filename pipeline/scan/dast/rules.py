@@ -27,7 +27,7 @@ def _check(title: str, level: Level, cwe: int, fix: str) -> Check:
 
 
 def _header(name: str, level: Level, cwe: int, fix: str) -> Check:
-    return Check(title=f"pages lack `{name}`", level=level, cwe=cwe, fix=fix, is_common=True)
+    return Check(title=f"answers lack `{name}`", level=level, cwe=cwe, fix=fix, is_common=True)
 
 
 _NOT_SERVED: Final = "keep it out of what is served, and change the secrets in it"

@@ -96,10 +96,11 @@ def _headers(request: Request, answer: Answer, base: str) -> Iterator[Issue]:
             yield issue("header-csp", request, "content-security-policy")
         if not answer.header("x-frame-options") and "frame-ancestors" not in policy:
             yield issue("header-frame", request, "x-frame-options")
-        if answer.header("x-content-type-options").lower() != "nosniff":
-            yield issue("header-nosniff", request, "x-content-type-options")
         if not answer.header("referrer-policy"):
             yield issue("header-referrer", request, "referrer-policy")
+    is_good = answer.body and 200 <= answer.status < 300
+    if is_good and answer.header("x-content-type-options").lower() != "nosniff":
+        yield issue("header-nosniff", request, "x-content-type-options")
     if base.startswith("https:") and not answer.header("strict-transport-security"):
         yield issue("header-hsts", request, "strict-transport-security")
     for name in ("server", "x-powered-by", "x-aspnet-version", "x-generator"):

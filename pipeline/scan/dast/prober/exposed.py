@@ -72,7 +72,7 @@ AT_ROOT: Final = (
     _file(
         "config.json",
         "exposed-secrets",
-        rb'(?i)"[^"]*(password|secret|api_?key|private_?key)[^"]*"\s*:\s*"[^"]+"',
+        rb'(?i)"[^"]*(password|secret|private_?key)[^"]*"\s*:\s*"[^"]+"',
     ),
     _file("config.py", "exposed-secrets", rb"(?m)^[A-Z_]*(SECRET|PASSWORD|KEY)[A-Z_]*\s*="),
     _file("settings.py", "exposed-secrets", rb"(?m)^[A-Z_]*(SECRET|PASSWORD|KEY)[A-Z_]*\s*="),

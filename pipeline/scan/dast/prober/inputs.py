@@ -26,8 +26,8 @@ TARGETS: Final = re.compile(
     r"success|service|location|page|view)$|url$|uri$|_to$",
     re.IGNORECASE,
 )
-NUMBERS: Final = (0, -1, 2_147_483_648)
-TEXTS: Final = ("", "0", "-1", "zq" * 1500)
+NUMBERS: Final = (0, -1, 1_000_001)  # none so large that it could be a size that takes the service down
+TEXTS: Final = ("", "0", "-1", "zq" * 100)  # shorter than the longest name of a file
 REFUSED: Final = "status {status} for the value {value}"
 
 
@@ -119,7 +119,8 @@ class Prober:
             return
         second = self.send(whole)
         if second is not None and not _is_broken(second) and second.status < 500:
-            yield issue("sql-error", broken, one.name, "one quote breaks the answer, two do not")
+            sure = "high" if DATABASE.search(first.text) else "medium"
+            yield issue("sql-error", broken, one.name, "one quote breaks the answer, two do not", sure)
         elif DATABASE.search(first.text):
             yield issue("sql-error", broken, one.name, "the database complains of a quote", "medium")
         else:
@@ -157,10 +158,7 @@ def reflected(request: Request, answer: Answer, one: Input) -> Iterator[Issue]:
     )
     if not is_page:
         return
-    # Inside these a browser reads no markup, as long as they cannot be ended.
-    text = re.sub(
-        r"(?is)<(textarea|title|noscript)\b[^>]*>[^<]*(<zq7v>)?[^<]*</\1>|<!--.*?-->", "", answer.text
-    )
+    text = answer.text
     if f"<{MARK}>" in text:
         yield issue("reflected", request, one.name, f"`<{MARK}>` comes back as markup")
         return
