@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pipeline.cli.output import say, write, write_json
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from pipeline.cli.project import Project
+    from pipeline.config import Config
     from pipeline.scan.advisories.fetch import Wanted
     from pipeline.scan.data import Item
+
+
+ADVISORIES: Final = "advisories"
+SECTIONS: Final = (ADVISORIES, "tools", "rules", "images")
 
 
 class NothingToBundle(UsageError):
@@ -26,21 +32,47 @@ class NothingToBundle(UsageError):
         self.hint = "name one in [tool.pipeline.dependency_scan.sources.NAME] with `kind` and `address`"
 
 
-def write_out(file: str, project: Project, *, as_json: bool) -> int:
-    """Gather the advisories for a project into a bundle; says what is in it.
+def write_out(file: str, project: Project, sections: Sequence[str] = (), *, as_json: bool) -> int:
+    """Gather what a project's scans need into a bundle; says what is in it.
+
+    Args:
+        sections: Which of `SECTIONS`; () is all of them.
 
     Raises:
-        NothingToBundle: There is nothing to gather.
+        NothingToBundle: Advisories alone are wanted, and there is nothing to gather.
         PipelineError: Something cannot be fetched or read; no bundle is written.
     """
-    from pipeline.scan.advisories.fetch import SECTION, cache_folder, gather
     from pipeline.scan.advisories.times import write_time
     from pipeline.scan.bundle import write_bundle
+
+    chosen = frozenset(sections or SECTIONS)
+    now = datetime.datetime.now(datetime.UTC)
+    target = Path(file).absolute()
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
+        found = {
+            **gather_advisories(project, chosen, now),
+            **gather_tools(project, chosen, Path(name), write_time(now)),
+        }
+        write_bundle(target, found, made_at=write_time(now))
+    tell({section: list(items.values()) for section, items in found.items()}, as_json=as_json)
+    return 0
+
+
+def gather_advisories(
+    project: Project, chosen: Collection[str], now: datetime.datetime
+) -> dict[str, dict[Path, Item]]:
+    """The section of advisories; none where the project has no use for it and other sections are wanted."""
+    from pipeline.scan.advisories.fetch import cache_folder, gather
     from pipeline.scan.probe import Network
 
+    if ADVISORIES not in chosen:
+        return {}
     wanted = wanted_databases(project)
-    if not wanted:
+    if not wanted and len(chosen) == 1:
         raise NothingToBundle
+    if not wanted:
+        say("no advisories: no file names a package, and no source is set")
+        return {}
     for one in wanted:
         say(f"gathering {one.name}")
     settings = project.config.network
@@ -51,11 +83,40 @@ def write_out(file: str, project: Project, *, as_json: bool) -> int:
         no_proxy=settings.no_proxy or "",
         ca_bundle=settings.ca_bundle or "",
     )
-    now = datetime.datetime.now(datetime.UTC)
-    items = asyncio.run(gather(wanted, cache_folder(), network, now))
-    write_bundle(Path(file), {SECTION: items}, made_at=write_time(now))
-    tell({SECTION: list(items.values())}, as_json=as_json)
-    return 0
+    return {ADVISORIES: dict(asyncio.run(gather(wanted, cache_folder(), network, now)))}
+
+
+def gather_tools(
+    project: Project, chosen: Collection[str], folder: Path, made_at: str
+) -> dict[str, dict[Path, Item]]:
+    """The sections of tools, rules and images, made in `folder`."""
+    from pipeline.cli.bundle_images import IMAGES, TOOL_IMAGE, fetch, pack_images
+    from pipeline.cli.prefetch_command import known_images
+    from pipeline.config.lock import load_lock
+    from pipeline.connect import engine_settings
+    from pipeline.scan.bundle_tools import RULES, RULES_FILE, TOOLS, packaged_locks, rules_text, wheel_items
+    from pipeline.scan.data import Item, digest_and_size
+
+    found: dict[str, dict[Path, Item]] = {}
+    if RULES in chosen:
+        path = folder / RULES_FILE
+        path.write_text(rules_text(), encoding="utf-8")
+        digest, size_bytes = digest_and_size(path)
+        item = Item(name=path.name, digest=digest, size_bytes=size_bytes, as_of=made_at, licence="MIT")
+        found[RULES] = {path: item}
+    locks = packaged_locks() if TOOLS in chosen else {}
+    images = [*dict.fromkeys([TOOL_IMAGE, *known_images(project)])] if IMAGES in chosen else []
+    if not locks and not images:
+        return found
+    wheels, carried = folder / TOOLS, folder / IMAGES
+    carried.mkdir()
+    references = asyncio.run(fetch(project, images, locks, wheels))
+    if locks:
+        found[TOOLS] = wheel_items(wheels, made_at)
+    if images:
+        settings = engine_settings(project.config, load_lock(project.root))
+        found[IMAGES] = pack_images(settings, list(dict.fromkeys(references)), carried, made_at)
+    return found
 
 
 def wanted_databases(project: Project) -> list[Wanted]:
@@ -84,19 +145,30 @@ def wanted_databases(project: Project) -> list[Wanted]:
     return [public_database(one) for one in sorted(ecosystems)]
 
 
-def take_in(file: str, *, allow_older: bool, as_json: bool) -> int:
+def take_in(file: str, config: Config, *, allow_older: bool, as_json: bool) -> int:
     """Verify a bundle and put what it holds in place; says what is there now.
 
     Raises:
         BundleBroken: It is damaged; nothing was changed.
         BundleOlder: It holds older data than what is here; nothing was changed.
     """
-    from pipeline.scan.advisories.fetch import SECTION, check_index
+    from pipeline.cli.bundle_images import IMAGES, check_image, take_images
+    from pipeline.connect import engine_settings
+    from pipeline.scan.advisories.fetch import check_index
     from pipeline.scan.bundle import import_bundle
+    from pipeline.scan.bundle_tools import RULES, RULES_FILE, other_rules
     from pipeline.scan.data import data_folder
 
-    checks = {SECTION: check_index}
-    held = import_bundle(Path(file), data_folder(), allow_older=allow_older, check=checks)
+    data = data_folder()
+    checks = {ADVISORIES: check_index, IMAGES: check_image, RULES: other_rules}
+    held = import_bundle(Path(file), data, allow_older=allow_older, check=checks)
+    if RULES in held and (others := other_rules(data / RULES / RULES_FILE)):
+        say(f"{len(others)} rules and locks differ from those of this version, such as {others[0]}")
+    if IMAGES in held:
+        paths = [data / IMAGES / one.name for one in held[IMAGES]]
+        take_images(engine_settings(config), paths)
+        for path in paths:  # what the store has now need not be kept twice; the manifest says what came
+            path.unlink()
     tell(held, as_json=as_json)
     return 0
 

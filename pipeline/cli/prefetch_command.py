@@ -8,7 +8,8 @@ import click
 
 from pipeline.cli.options import directory_option, image_fallback_option, json_option
 from pipeline.cli.output import say, write, write_json
-from pipeline.cli.project import Project, open_project
+from pipeline.cli.project import Project, find_root, open_project
+from pipeline.config import load_config
 from pipeline.config.lock import load_lock
 from pipeline.errors import PipelineError
 
@@ -31,7 +32,14 @@ class NotFetched(PipelineError):
 
 @click.command()
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
-@click.option("--bundle", metavar="FILE", help="Write the advisories for this project into a file to carry.")
+@click.option("--bundle", metavar="FILE", help="Write what this project's scans need into a file to carry.")
+@click.option(
+    "--section",
+    "sections",
+    multiple=True,
+    type=click.Choice(("advisories", "tools", "rules", "images")),
+    help="Carry this in the file; again for more. Without it: all.",
+)
 @click.option("--import", "imported", metavar="FILE", help="Verify such a file and use what it holds.")
 @click.option("--allow-older", is_flag=True, help="Import data older than what is here.")
 @image_fallback_option
@@ -40,6 +48,7 @@ class NotFetched(PipelineError):
 def command(
     images: Sequence[str],
     bundle: str | None,
+    sections: Sequence[str],
     imported: str | None,
     allow_older: bool,
     image_fallback: str | None,
@@ -57,8 +66,10 @@ def command(
         from pipeline.cli import bundles
 
         if imported is not None:
-            return bundles.take_in(imported, allow_older=allow_older, as_json=as_json)
-        return bundles.write_out(bundle or "", open_project(directory), as_json=as_json)
+            config = load_config(find_root(directory))
+            return bundles.take_in(imported, config, allow_older=allow_older, as_json=as_json)
+        project = open_project(directory, {"images.fallback": image_fallback})
+        return bundles.write_out(bundle or "", project, sections, as_json=as_json)
     project = open_project(directory, {"images.fallback": image_fallback})
     wanted = list(images) or known_images(project)
     fetched = asyncio.run(_fetch(project, wanted)) if wanted else {}

@@ -27,7 +27,8 @@ FORMAT: Final = 1
 HEAD: Final = "bundle.json"
 LARGEST_HEAD: Final = 4 * 1024**2
 LARGEST_SUM: Final = 64 * 1024**3
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+PACKED: Final = (".whl", ".tar")  # suffixes of files that are compressed inside
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 class BundleBroken(PipelineError):
@@ -62,7 +63,8 @@ def write_bundle(path: Path, sections: Mapping[str, Mapping[Path, Item]], *, mad
             archive.writestr(HEAD, json.dumps(head, indent=1, sort_keys=True))
             for section, files in sections.items():
                 for place, item in files.items():
-                    archive.write(place, f"{section}/{item.name}")
+                    how = zipfile.ZIP_STORED if place.suffix in PACKED else zipfile.ZIP_DEFLATED
+                    archive.write(place, f"{section}/{item.name}", compress_type=how)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
@@ -73,7 +75,7 @@ def import_bundle(
     data: Path,
     *,
     allow_older: bool = False,
-    check: Mapping[str, Callable[[Path], None]] | None = None,
+    check: Mapping[str, Callable[[Path], object]] | None = None,
 ) -> dict[str, list[Item]]:
     """Verify a bundle and put its sections in place; returns what is there now, by section.
 
@@ -104,7 +106,7 @@ def _filler(
     archive: zipfile.ZipFile,
     section: str,
     items: Sequence[Item],
-    check: Callable[[Path], None] | None,
+    check: Callable[[Path], object] | None,
 ) -> Callable[[Path], Sequence[Item]]:
     def fill(folder: Path) -> Sequence[Item]:
         for one in items:

@@ -49,10 +49,16 @@ class StageBroken(PipelineError):
     """A stage cannot do its work: what it checks was not checked."""
 
 
-async def source(ctx: Context, *, include: Sequence[str] | None = None) -> dagger.Directory:
+async def source(
+    ctx: Context, *, include: Sequence[str] | None = None, without: Sequence[str] = ()
+) -> dagger.Directory:
     """Return the stage's declared inputs as they are in the working tree, tracked files only.
 
     What a stage does not declare it does not see: that keeps its key honest.
+
+    Args:
+        include: Globs in place of the stage's inputs.
+        without: Paths that are left out.
     """
     client = await ctx.dagger()
     globs = list(include if include is not None else ctx.inputs or ())
@@ -60,7 +66,7 @@ async def source(ctx: Context, *, include: Sequence[str] | None = None) -> dagge
     return client.host().directory(
         str(ctx.root),
         include=[glob for glob in globs if not glob.startswith("!")],
-        exclude=["**/.git", ".pipeline", *untracked(ctx.root), *unwanted],
+        exclude=["**/.git", ".pipeline", *untracked(ctx.root), *unwanted, *map(escaped, without)],
     )
 
 
@@ -75,7 +81,12 @@ def untracked(root: Path) -> list[str]:
     if not project_files(root).from_git:
         return [f"**/{name}" for name in sorted(WALK_LEAVES_OUT)]
     names = _untracked_names(root)
-    return [re.sub(r"([\\*?\[\]!])", r"\\\1", name) for name in names]
+    return [escaped(name) for name in names]
+
+
+def escaped(path: str) -> str:
+    """Return the pattern that only this path matches."""
+    return re.sub(r"([\\*?\[\]!])", r"\\\1", path)
 
 
 def _untracked_names(root: Path) -> list[str]:

@@ -138,10 +138,11 @@ def conclude_lints(ctx: Context, scans: Sequence[Scan]) -> Findings:
         CheckFailed: Something blocks.
         NotChecked: Something could not be looked at, and the policy does not let that pass.
     """
+    from pipeline.stages.contents import Texts
     from pipeline.stages.scanning import conclude, read_files
 
-    texts = {path: data.decode("utf-8", "replace") for path, data in read_files(ctx).items()}
-    return conclude(ctx, scans, kinds=frozenset({"quality", "misconfiguration"}), texts=texts)
+    kinds = frozenset({"quality", "misconfiguration"})
+    return conclude(ctx, scans, kinds=kinds, texts=Texts(read_files(ctx)))
 
 
 def checks_of(project: PythonProject, command: Sequence[str]) -> list[Check]:

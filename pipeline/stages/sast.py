@@ -13,6 +13,7 @@ async def sast(ctx: Context, checkout: Source) -> Findings:
     from pipeline.scan.sast.bandit import Bandit
     from pipeline.scan.sast.ruff import Ruff
     from pipeline.scan.sast.semgrep import Semgrep
+    from pipeline.stages.contents import Texts
     from pipeline.stages.scanning import conclude, read_files
     from pipeline.stages.tools import run_scanners
 
@@ -24,5 +25,4 @@ async def sast(ctx: Context, checkout: Source) -> Findings:
     if not wanted:
         raise Skip("the project has no file that a static analyser reads")
     scans = await run_scanners(ctx, wanted, files)
-    texts = {path: data.decode("utf-8", "replace") for path, data in files.items() if path.endswith(".py")}
-    return conclude(ctx, scans, kinds=frozenset({"sast"}), texts=texts)
+    return conclude(ctx, scans, kinds=frozenset({"sast"}), texts=Texts(files))

@@ -20,6 +20,7 @@ from pipeline.scan.render import blocking_sentence, counts_of, finding_lines, sc
 from pipeline.scan.sarif import sarif
 from pipeline.stages.changes import changed_lines, find_base
 from pipeline.stages.containers import StageBroken
+from pipeline.stages.contents import Contents
 from pipeline.stages.results import Findings, Scanned
 from pipeline.stages.standing import today, value_now
 
@@ -40,18 +41,9 @@ class NotChecked(StageBroken):
     """A scanner could not look, and the policy does not let that pass."""
 
 
-def read_files(ctx: Context) -> dict[str, bytes]:
-    """Return the content of the stage's input files, by path; links and what is no file are left out.
-
-    A link could lead out of the project; what it points to inside is a file of its own.
-    """
-    found = {}
-    for name in ctx.input_files():
-        path = ctx.root / name
-        if path.is_symlink() or not path.is_file():
-            continue
-        found[name] = path.read_bytes()
-    return found
+def read_files(ctx: Context) -> Contents:
+    """Return the stage's input files by path, each of which is read when it is asked for."""
+    return Contents(ctx.root, ctx.input_files())
 
 
 def conclude(

@@ -6,15 +6,20 @@ What a tool said is handed to its scanner as it is; nothing here judges an exit 
 from __future__ import annotations
 
 import re
+import signal
 import tempfile
+from dataclasses import replace
 from importlib.resources import files
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pipeline.digest import digest_bytes
 from pipeline.errors import PipelineError
-from pipeline.scan.scanner import Ran, Scan, Target, broken, counted
+from pipeline.scan.bundle_tools import imported_wheels
+from pipeline.scan.data import data_folder
+from pipeline.scan.scanner import Coverage, Missed, Ran, Target, broken
 from pipeline.stages.containers import SOURCE, source, with_env
+from pipeline.stages.contents import MOST_FILE_BYTES, Part, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,18 +27,34 @@ if TYPE_CHECKING:
     import dagger
 
     from pipeline.graph.context import Context
-    from pipeline.scan.scanner import Command, CommandScanner
+    from pipeline.scan.scanner import Command, CommandScanner, Scan
 
 HOME: Final = "/home/scan"  # empty: no setting of a user leaks in
 OUT: Final = "/scan-out"
+WHEELS: Final = "/opt/wheels"
 MOST_BYTES: Final = 64 * 1024**2  # of one output that is read; more is garbage or an attack
 LOCKS: Final = "tools"  # folder of pipeline/scan with a hash-locked requirements file for each tool
-# What a tool says goes to files and not to the log: it may quote secrets, and there may be much of it.
-# It is killed when its time is over, so that what it said till then can still be read.
-RUN: Final = (
-    f'mkdir -p {OUT} {HOME}; limit="$1"; shift; '
-    f'exec timeout --kill-after=5 "$limit" "$@" >{OUT}/stdout 2>{OUT}/stderr'
-)
+# What a tool says goes to files and not to the log: it may quote secrets, and there may be much of it. It is
+# killed when its time is over. The shell outlives it: what a tool wrote till a signal ended it can be read,
+# and how it ended is a file too. Only of 137 the engine is told, which knows whether memory ran out.
+PROGRAM: Final = "/opt/run-tool"
+RUN: Final = f"""
+mkdir -p {OUT} {HOME}; limit="$1"; most="$2"; outputs="$3"; shift 3
+ulimit -f 8388608
+began=$(date +%s)
+timeout -k 5 "$limit" "$@" >{OUT}/stdout 2>{OUT}/stderr
+code=$?; took=$(($(date +%s) - began))
+number=0
+printf '%s\n' "$outputs" | while IFS= read -r path; do
+  if [ -f "$path" ] && [ ! -L "$path" ]; then mv "$path" {OUT}/output-$number; fi
+  number=$((number + 1))
+done
+for file in {OUT}/*; do
+  if [ "$(wc -c <"$file")" -gt "$most" ]; then head -c "$most" "$file" >{OUT}/.cut; mv {OUT}/.cut "$file"; fi
+done
+echo "$code $took" >{OUT}/ended
+if [ "$code" = 137 ] && [ "$took" -lt "${{limit%.*}}" ]; then exit 137; fi
+"""
 PIP: Final = ("python3", "-m", "pip", "--quiet", "--disable-pip-version-check", "--python")
 INSTALL: Final = (
     "install",
@@ -42,7 +63,9 @@ INSTALL: Final = (
     "--only-binary=:all:",
     "--root-user-action=ignore",
 )
-TIMED_OUT: Final = (124, 137)
+TIMED_OUT: Final = 124  # exit code of `timeout`; where it is busybox's, or had to kill, it is one of
+STOPPED: Final = (137, 143)
+SIGNALS: Final = range(129, 193)  # exit codes of what a signal ended
 
 
 class NoSuchTool(PipelineError):
@@ -73,10 +96,11 @@ def locked_version(tool: str) -> str:
 async def tool_container(ctx: Context, *tools: str, image: str | None = None) -> dagger.Container:
     """Return a container with these tools on its path, each in an environment of its own.
 
-    Their locks become part of the stage's key.
+    Their locks become part of the stage's key. Wheels that `prefetch --import` brought go before the index.
 
     Raises:
         NoSuchTool: One has no lock file.
+        DataBroken: What was imported is damaged.
     """
     client = await ctx.dagger()
     container = client.container().from_(image or tool_image(ctx))
@@ -87,7 +111,16 @@ async def tool_container(ctx: Context, *tools: str, image: str | None = None) ->
         venv = f"/opt/tools/{tool}"
         container = container.with_exec(["python3", "-m", "venv", "--without-pip", venv])
         container = container.with_new_file(f"{venv}/lock.txt", lock)
-        container = container.with_exec([*PIP, f"{venv}/bin/python", *INSTALL, "-r", f"{venv}/lock.txt"])
+        install = [*PIP, f"{venv}/bin/python", *INSTALL, "-r", f"{venv}/lock.txt"]
+        carried = imported_wheels(data_folder(), lock)
+        if carried is None:
+            container = container.with_exec(install)
+        else:
+            folder, names = carried
+            wheels = client.host().directory(str(folder), include=list(names))
+            container = container.with_mounted_directory(WHEELS, wheels)
+            container = container.with_exec([*install, "--no-index", "--find-links", WHEELS])
+            container = container.without_mount(WHEELS)
     path = ":".join([*(f"/opt/tools/{tool}/bin" for tool in tools), "/usr/local/bin:/usr/bin:/bin"])
     return with_env(container, {"PATH": path, "HOME": HOME, "PYTHONDONTWRITEBYTECODE": "1"})
 
@@ -97,64 +130,92 @@ def tool_image(ctx: Context) -> str:
     return str(ctx.options.get("tool_image", "python:3.11-slim"))
 
 
-async def with_project(ctx: Context, container: dagger.Container) -> dagger.Container:
-    """Put the project's tracked files at `/src`, for reading."""
-    return container.with_mounted_directory(SOURCE, await source(ctx)).with_workdir(SOURCE)
+async def with_project(
+    ctx: Context, container: dagger.Container, *, without: Sequence[str] = ()
+) -> dagger.Container:
+    """Put the project's tracked files at `/src`, for reading, but for some."""
+    files = await source(ctx, without=without)
+    return container.with_mounted_directory(SOURCE, files).with_workdir(SOURCE)
 
 
 async def run_command(container: dagger.Container, command: Command) -> Ran:
-    """Run a tool, whatever its exit code, and take what it left."""
-    import dagger
+    """Run a tool, whatever its exit code, and take what it left.
 
+    Raises:
+        dagger.QueryError: The container could not be run, or memory ran out in it.
+    """
     ready = with_env(container, command.env)
     for path, text in command.files.items():
         ready = ready.with_new_file(path, text)
-    argv = ["sh", "-c", RUN, "run", f"{command.timeout_s:g}", *command.argv]
-    ran = ready.with_exec(argv, stdin=command.stdin, expect=dagger.ReturnType.ANY)
-    code = await ran.exit_code()
-    outputs = {path: f"output-{index}" for index, path in enumerate(command.outputs)}
-    with tempfile.TemporaryDirectory() as folder:
-        await ran.directory(OUT).export(folder)
-        stdout, is_cut = _read(Path(folder) / "stdout")
-        stderr, _ = _read(Path(folder) / "stderr")
-        found: dict[str, bytes] = {}
-        for path in outputs:
-            parent, name = str(PurePosixPath(path).parent), PurePosixPath(path).name
-            if name not in await ran.directory(parent).entries():
-                continue
-            place = Path(folder) / outputs[path]
-            await ran.file(path).export(str(place))
-            found[path], cut = _read(place)
-            is_cut = is_cut or cut
-    ended = None if code in TIMED_OUT else code
-    return Ran(exit_code=ended, stdout=stdout, stderr=stderr, files=found, is_cut=is_cut)
+    given = (f"{command.timeout_s:g}", str(MOST_BYTES + 1), "\n".join(command.outputs))
+    ready = ready.with_new_file(PROGRAM, RUN)
+    ran = ready.with_exec(["sh", PROGRAM, *given, *command.argv], stdin=command.stdin)
+    with tempfile.TemporaryDirectory() as name:
+        await ran.directory(OUT).export(name)
+        said = _read(Path(name))
+    texts = {name: data[:MOST_BYTES] for name, data in said.items()}
+    ended = re.fullmatch(rb"(\d+) (\d+)\n", texts.get("ended", b""))
+    code, took_s = (int(ended[1]), int(ended[2])) if ended else (-1, 0)  # no room for it: the disk is full
+    timed_out = code == TIMED_OUT or (code in STOPPED and took_s >= int(command.timeout_s))
+    outputs = {path: f"output-{number}" for number, path in enumerate(command.outputs)}
+    return Ran(
+        exit_code=None if timed_out else code,
+        stdout=texts.get("stdout", b""),
+        stderr=texts.get("stderr", b""),
+        files={path: texts[name] for path, name in outputs.items() if name in texts},
+        is_cut=any(len(data) > MOST_BYTES for data in said.values()),
+    )
 
 
-def _read(path: Path) -> tuple[bytes, bool]:
-    """The first bytes of a file, and whether there are more."""
-    if not path.exists():
-        return b"", False
-    with path.open("rb") as stream:
-        data = stream.read(MOST_BYTES + 1)
-    return data[:MOST_BYTES], len(data) > MOST_BYTES
+def _read(folder: Path) -> dict[str, bytes]:
+    """The first bytes of each file, one more than is used."""
+    said = {}
+    for path in folder.iterdir():
+        with path.open("rb") as stream:
+            said[path.name] = stream.read(MOST_BYTES + 1)
+    return said
 
 
 async def run_scanners(
     ctx: Context, scanners: Sequence[CommandScanner], files: Mapping[str, bytes]
 ) -> list[Scan]:
-    """Run scanners side by side over the project, each in a container with its own tool; answers in order."""
+    """Run scanners side by side over the project, each in a container with its own tool; answers in order.
+
+    One that cannot be installed is unavailable; the others look all the same.
+    """
     import anyio
 
     answers: dict[str, Scan] = {}
 
     async def work(scanner: CommandScanner) -> None:
-        container = await with_project(ctx, await tool_container(ctx, scanner.name))
-        answers[scanner.name] = await run_scanner(ctx, container, scanner, files)
+        import dagger
+
+        try:
+            container = await (await tool_container(ctx, scanner.name)).sync()
+        except dagger.QueryError as error:
+            answers[scanner.name] = not_installed(scanner, files, error)
+        else:
+            container = await with_project(ctx, container, without=too_large(files))
+            answers[scanner.name] = await run_scanner(ctx, container, scanner, files)
 
     async with anyio.create_task_group() as group:
         for one in scanners:
             group.start_soon(work, one)
     return [answers[one.name] for one in scanners]
+
+
+def not_installed(scanner: CommandScanner, files: Mapping[str, bytes], error: dagger.QueryError) -> Scan:
+    """The answer of a scanner whose tool could not be had."""
+    coverage = Coverage(unit="files", expected=len(scanner.wants(sorted(files))), seen=0)
+    reason = f"`{scanner.name}` could not be installed: {last_words(error)}"
+    hint = "`pipeline prefetch --bundle` and `--import` bring tools and images to machines without a network"
+    return broken(scanner.name, coverage, reason, state="unavailable", hint=hint)
+
+
+def last_words(error: dagger.QueryError) -> str:
+    """The one line of an error of the engine that says most."""
+    lines = str(getattr(error, "stderr", "") or error).strip().splitlines()
+    return next((line for line in reversed(lines) if line.strip()), "")[:300]
 
 
 async def run_scanner(
@@ -167,7 +228,8 @@ async def run_scanner(
     """
     import dagger
 
-    wanted = {path: files[path] for path in scanner.wants(sorted(files))}
+    wanted = Part(files, scanner.wants(sorted(files)))
+    large = scanner.wants(too_large(files))
     options = ctx.options.get(scanner.name, {})
     target = Target(
         root=SOURCE,
@@ -175,21 +237,58 @@ async def run_scanner(
         version=locked_version(scanner.name),
         options=options if isinstance(options, dict) else {},
     )
-    coverage = counted("files", sorted(wanted))
+    nothing = Coverage(unit="files", expected=len(wanted) + len(large), seen=0)
     answers = []
     for command in scanner.commands(target):
+        tool = command.argv[0]
         try:
             ran = await run_command(container, command)
-        except dagger.ExecError as error:  # the sandbox's own words: out of memory, no such program
-            said = (error.stderr or error.stdout or str(error)).strip().splitlines()
-            return broken(
-                scanner.name, coverage, f"`{command.argv[0]}` could not run: {said[-1] if said else ''}"
-            )
-        if ran.exit_code is None:
-            reason = f"`{command.argv[0]}` was stopped after {command.timeout_s:g} s"
-            return broken(scanner.name, coverage, reason)
-        if ran.is_cut:
-            reason = f"`{command.argv[0]}` said more than {MOST_BYTES // 1024**2} MiB"
-            return broken(scanner.name, coverage, reason)
+        except dagger.QueryError as error:  # the sandbox's own words: out of memory, the disk is full
+            return broken(scanner.name, nothing, f"`{tool}` could not run: {sandbox_words(error)}")
+        if why := why_useless(ran, command):
+            return broken(scanner.name, nothing, f"`{tool}` {why}")
         answers.append(ran)
-    return scanner.read(target, answers)
+    try:
+        scan = scanner.read(target, answers)
+    except Exception as error:  # noqa: BLE001 - told: what one tool prints must not end the others
+        reason = f"what `{scanner.name}` said cannot be understood ({type(error).__name__}: {error})"
+        return broken(scanner.name, nothing, reason[:500])
+    return with_large(scan, large)
+
+
+def why_useless(ran: Ran, command: Command) -> str:
+    """Why what a tool left is not worth reading; "" if it is."""
+    if ran.exit_code is None:
+        return f"was stopped after {command.timeout_s:g} s"
+    if ran.exit_code in SIGNALS:
+        number = ran.exit_code - 128
+        names = {one.value: one.name for one in signal.Signals}
+        return f"was ended by {names.get(number, f'signal {number}')}"
+    if ran.exit_code < 0:
+        return "left nothing: there is no room on the disk"
+    return f"said more than {MOST_BYTES // 1024**2} MiB" if ran.is_cut else ""
+
+
+def sandbox_words(error: dagger.QueryError) -> str:
+    """What the engine says of a container it could not run to its end."""
+    return str(error).splitlines()[0][:300]
+
+
+def with_large(scan: Scan, large: Sequence[str]) -> Scan:
+    """Tell files that were left out for their size as missed."""
+    if not large:
+        return scan
+    before = scan.coverage
+    why = f"it has more than {MOST_FILE_BYTES // 1024**2} MiB"
+    coverage = replace(
+        before,
+        expected=before.expected + len(large),
+        missed=(*before.missed, *(Missed(what=path, why=why) for path in large)),
+    )
+    said = f"{len(large)} files have more than {MOST_FILE_BYTES // 1024**2} MiB, such as {large[0]}"
+    return replace(
+        scan,
+        coverage=coverage,
+        state="incomplete" if scan.state == "complete" else scan.state,
+        reason="; ".join(part for part in (scan.reason, said) if part),
+    )

@@ -96,7 +96,8 @@ def test_advisories_carried_in_a_bundle_judge_an_offline_run(
     """What the machine that imports has is what the other gathered; a changed byte is refused."""
     project.write({"own.json": advisories(BAD)})
     bundle, here, there = tmp_path / "data.bundle", str(tmp_path / "here"), str(tmp_path / "there")
-    wrote = project.command("prefetch", "--bundle", str(bundle), PIPELINE_SCAN_DATA=here)
+    only = ("--section", "advisories")
+    wrote = project.command("prefetch", "--bundle", str(bundle), *only, PIPELINE_SCAN_DATA=here)
     other = new_repository(tmp_path / "other", store, {**PROJECT, "pyproject.toml": ""})
     other.run("--only", "checkout,deps")
     damaged = tmp_path / "damaged.bundle"

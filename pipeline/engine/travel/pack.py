@@ -13,9 +13,12 @@ import os
 import re
 import tarfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, cast
 
 from pipeline.digest import Digest
+from pipeline.engine import ops
+from pipeline.engine.foundimage import StoredLayer
 from pipeline.engine.oci.compress import LayerSink
 from pipeline.engine.oci.errors import LayerRejected
 from pipeline.engine.oci.image import convert_layer, layers_of
@@ -32,7 +35,7 @@ from pipeline.engine.travel.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from pipeline.engine.oci.model import LayerBlob
     from pipeline.engine.store import Store
@@ -157,27 +160,42 @@ class _Packer:
 
 
 @contextlib.contextmanager
-def packing(store: Store, *, max_bytes: int, with_volumes: bool = True) -> Iterator[Packed]:
+def packing(
+    store: Store, *, max_bytes: int, with_volumes: bool = True, images: Collection[Digest] | None = None
+) -> Iterator[Packed]:
     """Lend a carried cache of at most about `max_bytes`, its blobs in the store. Blocks.
 
     Layers stay in the store for the next export; what only this one needed is removed.
+
+    Args:
+        images: Carry these images and nothing else; by what their names led to, which is the digest of a
+            manifest, or of the layer of a stand-in.
 
     Raises:
         StoreUnusable: The disk is full or cannot be written.
     """
     made: list[Digest] = []
     try:
-        yield _pack(store, max_bytes, made, with_volumes=with_volumes)
+        yield _pack(store, max_bytes, made, with_volumes=with_volumes and images is None, images=images)
     finally:
         for digest in made:
             store.blobs.delete(digest)
 
 
-def _pack(store: Store, max_bytes: int, made: list[Digest], *, with_volumes: bool) -> Packed:
+def _pack(
+    store: Store,
+    max_bytes: int,
+    made: list[Digest],
+    *,
+    with_volumes: bool,
+    images: Collection[Digest] | None,
+) -> Packed:
     packer = _Packer(store=store, max_bytes=max_bytes, kinds=store.index.kinds())
+    trees = None if images is None else {_tree_of(diff_ids) for diff_ids in _layers_of(packer, images)}
     for keys, result in store.index.results():
-        packer.add_result(keys, result)
-    notes = tuple(_notes(packer))
+        if trees is None or not trees.isdisjoint(keys):
+            packer.add_result(keys, result)
+    notes = tuple(_notes(packer, images))
     volumes = []
     for identity in store.index.volumes() if with_volumes else ():
         layer = _pack_volume(packer, identity)
@@ -191,7 +209,7 @@ def _pack(store: Store, max_bytes: int, made: list[Digest], *, with_volumes: boo
         snapshots=tuple(packer.snapshots),
         results=tuple(packer.results),
         contents={d: places[number] for d, number in store.index.contents().items() if number in places},
-        recipes=store.index.recipes(),
+        recipes=store.index.recipes() if images is None else {},
         notes=notes,
         stand_ins=_stand_ins(packer),
         files=_pack_small(store, sorted(packer.small)) if packer.small else None,
@@ -207,11 +225,26 @@ def _pack(store: Store, max_bytes: int, made: list[Digest], *, with_volumes: boo
     )
 
 
-def _notes(packer: _Packer) -> Iterator[tuple[str, str, str]]:
+def _layers_of(packer: _Packer, images: Collection[Digest]) -> Iterator[tuple[Digest, ...]]:
+    """Give the layers of images, by their uncompressed digests, and take the images' documents along."""
+    for digest in images:
+        packer.add_small(digest)
+    for digest in list(packer.small):
+        document = json.loads(packer.store.blobs.read(digest))
+        if isinstance(document, dict) and "rootfs" in document:
+            yield tuple(Digest(each) for each in document["rootfs"]["diff_ids"])
+    yield from ((digest,) for digest in images if digest not in packer.small)  # a stand-in is its layer
+
+
+def _tree_of(diff_ids: tuple[Digest, ...]) -> Digest:
+    return ops.Layers(diff_ids=diff_ids, source=StoredLayer(path=Path())).digest
+
+
+def _notes(packer: _Packer, images: Collection[Digest] | None) -> Iterator[tuple[str, str, str]]:
     """Give the facts whose subjects travel: what tags led to, trees of repositories, downloads."""
     contents = packer.store.index.contents()
     for kind, key, value in packer.store.index.notes():
-        if kind in _LOCAL_NOTES:
+        if kind in _LOCAL_NOTES or not (images is None or value in images):
             continue
         named = [Digest(text) for text in _DIGEST.findall(value)]
         trees = [contents[digest] for digest in named if digest in contents]
