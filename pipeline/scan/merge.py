@@ -81,6 +81,8 @@ def _key(one: Finding, groups: Groups) -> tuple[str, ...]:
     if one.kind == "vulnerability" and isinstance(place, InPackage):
         ecosystem = place.ecosystem.partition(":")[0]
         return ("vulnerability", groups.find(one.rule.id), ecosystem, place.name, place.version, place.path)
+    if one.kind == "sast" and one.id:  # of one call on several lines, tools name different lines
+        return (one.kind, one.id)
     return (one.kind, one.id, one.where)
 
 

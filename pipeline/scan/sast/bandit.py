@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pipeline.scan.finding import Finding, InFile, Rule, Witness
 from pipeline.scan.sast.bandit_rules import ADVICE, confidence_of, severity_of
 from pipeline.scan.sast.ruff import CANARY, CANARY_TEXT
-from pipeline.scan.scanner import Command, Missed, Ran, Scan, broken, counted
+from pipeline.scan.scanner import Command, Coverage, Missed, Ran, Scan, broken, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Bandit:
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
         """Findings; missed is what bandit skipped and what it did not count."""
         expected = sorted(path for path in target.files if path.endswith(".py"))
-        nothing = counted("files", expected)
+        nothing = Coverage(unit="files", expected=len(expected), seen=0)
         if problem := _settings_problem(target):
             return broken(self.name, nothing, problem, hint=INI_HINT)
         report = _report(ran[0].stdout)
@@ -61,13 +61,17 @@ class Bandit:
         skipped = {str(row["filename"]).removeprefix(prefix): str(row["reason"]) for row in report["errors"]}
         left_out = exclusions(target)
         wanted = [path for path in expected if not _is_excluded(path, left_out)]
+        if wanted and seen.isdisjoint(wanted) and skipped.keys().isdisjoint(wanted):
+            reason = f"bandit looked at none of {len(wanted)} files: {ran[0].last_words}"
+            return broken(self.name, nothing, reason)
         missed = [
             Missed(what=path, why=skipped.get(path, "bandit did not look at it"))
             for path in wanted
             if path in skipped or path not in seen
         ]
-        rows = [row for row in report["results"] if str(row["filename"]).startswith(prefix)]
-        findings = [_finding(row, row["filename"].removeprefix(prefix), target.version) for row in rows]
+        found = ((row, str(row["filename"]).removeprefix(prefix)) for row in report["results"])
+        # It follows links, which may lead out of the project.
+        findings = [_finding(row, path, target.version) for row, path in found if path in target.files]
         return Scan(
             scanner=self.name,
             state="incomplete" if missed else "complete",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Finding, InFile, Rule, Witness
 from pipeline.scan.sast.bandit_rules import ADVICE, confidence_of, severity_of, twin
-from pipeline.scan.scanner import Command, Missed, Ran, Scan, broken, counted
+from pipeline.scan.scanner import Command, Coverage, Missed, Ran, Scan, broken, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,11 +18,17 @@ if TYPE_CHECKING:
 CANARY: Final = "/canary/canary.py"  # its finding has to come back, or the silence of the tool means nothing
 CANARY_TEXT: Final = "assert eval(input())\nexec(input())\n"
 CANARY_RULE: Final = "S307"
+SILENCED: Final = "/canary/silenced.txt"  # the files that silence every rule at once, one argument a line
+_SILENCES: Final = re.compile(rb"^\s*#\s*(?:ruff|flake8)\s*:\s*noqa\s*$", re.IGNORECASE | re.MULTILINE)
 PLAIN: Final = ("--isolated", "--no-cache", "--config", "exclude=[]", "--config", "respect-gitignore=false")
 
 
 class Ruff:
-    """`ruff check --select S` over all Python files of the project, whatever its own settings leave out."""
+    """`ruff check --select S` over all Python files of the project, whatever its own settings leave out.
+
+    A comment may silence a line, or a rule in a file. One that silences a whole file is not heeded: nothing
+    would tell that file from one without findings.
+    """
 
     name: Final = "ruff"
 
@@ -30,12 +37,15 @@ class Ruff:
         return [path for path in paths if path.endswith((".py", ".pyi"))]
 
     def commands(self, target: Target) -> list[Command]:
-        """Check, and list what is checked."""
-        files = {CANARY: CANARY_TEXT}
-        where = (target.root, CANARY)
-        check = ("ruff", "check", *PLAIN, "--select", "S", "--output-format", "json", "--exit-zero", *where)
-        shown = ("ruff", "check", *PLAIN, "--select", "S", "--show-files", *where)
-        return [Command(argv=check, files=files), Command(argv=shown, files=files)]
+        """Check, list what is checked, and check what silences itself once more."""
+        silenced = [f"{target.root}/{path}" for path in _silenced(target)]
+        files = {CANARY: CANARY_TEXT, SILENCED: "".join(f"{path}\n" for path in silenced)}
+        base = ("ruff", "check", *PLAIN, "--select", "S")
+        check = (*base, "--output-format", "json", "--exit-zero")
+        ran = [(*check, target.root, CANARY), (*base, "--show-files", target.root, CANARY)]
+        if silenced:
+            ran.append((*check, "--ignore-noqa", f"@{SILENCED}"))
+        return [Command(argv=argv, files=files) for argv in ran]
 
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
         """Findings, and as missed what was not listed or does not parse."""
@@ -44,22 +54,29 @@ class Ruff:
 
 def read_rows(name: str, canary_rule: str, target: Target, ran: Sequence[Ran]) -> Scan:
     """What a run of ruff and its list of files say; missed is what was not listed or does not parse."""
-    checked, shown = ran
+    checked, shown, *again = ran
     expected = sorted(target.files)
-    rows = _rows(checked.stdout)
-    if rows is None:
-        reason = f"ruff gave no list of findings: {checked.last_words}"
-        return broken(name, counted("files", expected), reason)
+    nothing = Coverage(unit="files", expected=len(expected), seen=0)
+    rows: list[dict[str, Any]] = []
+    for one in (checked, *again):
+        more = _rows(one.stdout)
+        if more is None:
+            reason = f"ruff gave no list of findings: {one.last_words}"
+            return broken(name, nothing, reason)
+        rows += more
     if not any(row["filename"] == CANARY and row["code"] == canary_rule for row in rows):
         reason = "ruff did not report the canary: its silence means nothing"
-        return broken(name, counted("files", expected), reason)
+        return broken(name, nothing, reason)
     prefix = target.root.rstrip("/") + "/"
     listed = {
         line.removeprefix(prefix)
         for line in shown.stdout.decode("utf-8", "surrogateescape").splitlines()
         if line.startswith(prefix)
     }
-    missed = {path: "ruff did not look at it" for path in expected if path not in listed}
+    if expected and listed.isdisjoint(expected):
+        reason = f"ruff looked at none of {len(expected)} files: {shown.last_words}"
+        return broken(name, nothing, reason)
+    missed = {path: why for path in expected if (why := _unread(path, target.files[path], listed))}
     findings = []
     for row in rows:
         path = str(row["filename"]).removeprefix(prefix)
@@ -74,11 +91,27 @@ def read_rows(name: str, canary_rule: str, target: Target, ran: Sequence[Ran]) -
         scanner=name,
         state="incomplete" if gone else "complete",
         reason=f"{len(gone)} files were not checked" if gone else "",
-        hint="mend the files that do not parse, or take them out of git" if gone else "",
+        hint="mend the files that cannot be read, or take them out of git" if gone else "",
         coverage=counted("files", expected, gone),
         findings=tuple(findings),
         version=target.version,
     )
+
+
+def _silenced(target: Target) -> list[str]:
+    """The files with a comment that silences every rule in them."""
+    return [path for path, data in sorted(target.files.items()) if _SILENCES.search(data)]
+
+
+def _unread(path: str, data: bytes, listed: set[str]) -> str:
+    """Why a file cannot count as checked; "" when it can."""
+    if path not in listed:
+        return "ruff did not look at it"
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return "it is not UTF-8: ruff passes over it and says nothing"
+    return ""
 
 
 def _rows(stdout: bytes) -> list[dict[str, Any]] | None:

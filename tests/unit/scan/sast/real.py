@@ -42,18 +42,19 @@ def run_here(command: Command, folder: Path, programs: Path) -> Ran:
     """Run a command, its absolute paths inside a folder."""
 
     def moved(word: str) -> str:
-        return f"{folder}{word}" if word.startswith(PLACES) else word
+        bare = word.removeprefix("@")
+        return word.replace(bare, f"{folder}{bare}") if bare.startswith(PLACES) else word
 
     for name, text in command.files.items():
         place(folder, name).parent.mkdir(parents=True, exist_ok=True)
-        place(folder, name).write_text(text)
+        place(folder, name).write_text("".join(moved(line) for line in text.splitlines(keepends=True)))
     place(folder, "/home/scan").mkdir(parents=True, exist_ok=True)
     environ = {name: moved(value) for name, value in command.env.items()}
     home = {"HOME": moved("/home/scan"), "PATH": f"{programs}:{os.environ['PATH']}"}
     done = subprocess.run(
         [moved(word) for word in command.argv],
         env={**environ, **home},
-        cwd=place(folder, "/src"),
+        cwd=folder,
         capture_output=True,
         check=False,
         timeout=LIMIT_S,
@@ -62,11 +63,15 @@ def run_here(command: Command, folder: Path, programs: Path) -> Ran:
     return Ran(exit_code=done.returncode, stdout=told[0], stderr=told[1])
 
 
+def read_tree(root: Path) -> dict[str, bytes]:
+    """The files of a tree by path, without links."""
+    found = {str(one.relative_to(root)): one for one in sorted(root.rglob("*"))}
+    return {path: one.read_bytes() for path, one in found.items() if one.is_file() and not one.is_symlink()}
+
+
 def scan_here(scanner: CommandScanner, folder: Path, programs: Path) -> Scan:
     """Scan the tree at `src` in a folder by the real tool, as the stage would."""
-    root = place(folder, "/src")
-    found = {str(one.relative_to(root)): one for one in sorted(root.rglob("*"))} if root.is_dir() else {}
-    files = {path: one.read_bytes() for path, one in found.items() if one.is_file() and not one.is_symlink()}
+    files = read_tree(place(folder, "/src"))
     wanted = {path: files[path] for path in scanner.wants(sorted(files))}
     target = Target(root="/src", files=wanted, version=locked_version(scanner.name))
     return scanner.read(target, [run_here(command, folder, programs) for command in scanner.commands(target)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -117,8 +118,6 @@ def test_it_never_asks_for_rules_versions_or_an_account() -> None:
 
     assert command.argv[4:6] == ("--metrics", "off")
     assert "--disable-version-check" in command.argv
-    assert [word for word in command.argv if word in ("/rules", "/src/.semgrep/")] == [
-        "/rules",
-        "/src/.semgrep/",
-    ]
+    configs = [after for word, after in pairwise(command.argv) if word == "--config"]
+    assert configs == ["/rules/pipeline.json", "/src/.semgrep/"]
     assert command.env["SEMGREP_ENABLE_VERSION_CHECK"] == "0"
