@@ -109,6 +109,33 @@ def test_an_image_without_a_stand_in_says_why(reference: str, reason: str) -> No
     assert why_no_recipe(reference) == reason
 
 
+@pytest.mark.parametrize(
+    ("reference", "has"),
+    [
+        ("python:3.12-slim-bookworm", True),
+        ("python:3.12.1-bullseye", True),
+        ("python:slim-bookworm", True),
+        ("python:3.12-slim", False),
+        ("python:3.12-slim-trixie", False),
+    ],
+)
+def test_a_stand_in_of_another_release_has_adduser_where_the_one_asked_for_has_it(
+    reference: str, has: bool
+) -> None:
+    """Debian's own images have it up to bookworm."""
+    recipe = find_recipe(reference)
+
+    assert recipe is not None
+    assert ("adduser" in recipe.packages) is has
+
+
+def test_a_stand_in_for_python_tells_its_version_as_the_official_image_does() -> None:
+    recipe = find_recipe("python:3.13-slim")
+
+    assert recipe is not None
+    assert re.fullmatch(r"3\.13\.\d+", dict(recipe.env)["PYTHON_VERSION"])
+
+
 def test_the_digest_of_a_recipe_changes_with_what_it_is_made_of() -> None:
     slim, full = find_recipe("python:3.11-slim"), find_recipe("python:3.11")
     assert slim is not None

@@ -38,6 +38,7 @@ _WORDS: Final = frozenset({"slim", "latest", "lts", "current", "rolling"})
 _SUITES: Final = frozenset(
     {*(release.suite for release in RELEASES), *(alias for alias in ALIASES if alias.isalpha())}
 )
+_WITH_ADDUSER: Final = frozenset({"bullseye", "bookworm"})  # Debian's own images of later releases lack it
 _OTHER_PYTHONS: Final = ("3.8", "3.7")
 
 _SLIM_PYTHON: Final = (
@@ -185,12 +186,14 @@ def _runtime(family: Family, words: list[str], *, is_slim: bool) -> Recipe | str
     different = "" if _is_version(version, wanted) else f", not the {wanted} asked for,"
     note = f"{family} {version}{different} from {release.distribution.name} {release.suite}"
     base = _python(version) if family == "python" else _node(version)
-    packages = base.packages if is_slim else (*base.packages, *_FULL)
+    packages = {*base.packages, *([] if is_slim else _FULL), *release.distribution.extra_packages}
+    if release.suite not in _WITH_ADDUSER and _WITH_ADDUSER.intersection(words):
+        packages.add("adduser")
     return replace(
         base,
         suite=release.suite,
         distribution=release.distribution,
-        packages=tuple(sorted({*packages, *release.distribution.extra_packages})),
+        packages=tuple(sorted(packages)),
         is_slim=is_slim,
         note=note,
     )
@@ -203,7 +206,7 @@ def _python(version: str) -> Recipe:
         suite="",
         packages=_SLIM_PYTHON,
         is_slim=True,
-        env=(("PATH", _PATH), ("LANG", "C.UTF-8")),
+        env=(("PATH", _PATH), ("LANG", "C.UTF-8"), ("PYTHON_VERSION", version)),
         cmd=("python3",),
         note="",
     )
