@@ -59,7 +59,9 @@ def failure(
     elif not bad or results is None:
         message = f"the test runner {ending(code)}"
         if results is None:
-            return StageBroken(f"{message} and {problem or 'left no report'}")
+            raised = next((line[1:].strip() for line in reversed(tail) if line.startswith("E ")), "")
+            why = problem or "left no report" + (f": {raised}" if raised else "")
+            return StageBroken(f"{message} and {why}")
     else:
         message = f"{len(bad)} of {results.tests} tests failed; first: {test_name(bad[0])}: {what(bad[0])}"
         tail = told(bad)

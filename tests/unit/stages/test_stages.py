@@ -245,3 +245,19 @@ def test_no_collected_tests_are_a_failure_and_never_a_success() -> None:
 
 def test_a_runner_that_leaves_no_report_is_an_error_not_a_failed_test() -> None:
     assert isinstance(failure(["pytest"], 4, None, ["usage"]), StageBroken)
+
+
+def test_a_runner_that_cannot_begin_tells_what_was_raised() -> None:
+    """Such as a conftest that imports what is not installed."""
+    tail = [
+        "conftest.py:4: in <module>",
+        "    import flask",
+        "E   ModuleNotFoundError: No module named 'flask'",
+    ]
+
+    error = failure(["pytest"], 4, None, tail)
+
+    assert str(error) == (
+        "the test runner ended with exit code 4 and left no report: "
+        "ModuleNotFoundError: No module named 'flask'"
+    )
