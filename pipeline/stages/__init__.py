@@ -59,7 +59,7 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
     name = image_name(python.name if python is not None and python.name else root.name)
     dockerfiles = find_dockerfiles(files, name, lambda path: _text(root / path))
     if dockerfiles:
-        stages += [image_stage(dockerfiles, image_labels(root, python)), image_scan_stage()]
+        stages += [image_stage(dockerfiles, image_labels(root, python)), image_scan_stage(python)]
     stages.append(secret_scan)
     if python is not None or dockerfiles:
         stages.append(artifacts)
@@ -241,11 +241,13 @@ def image_stage(dockerfiles: Sequence[DockerfileFound], labels: Mapping[str, str
     return _fitted(container_build, {"dockerfiles": found, "labels": dict(labels)}, inputs)
 
 
-def image_scan_stage() -> AnyStage:
-    """Return `image_scan`: it looks at the images and at no file of the project."""
+def image_scan_stage(project: PythonProject | None) -> AnyStage:
+    """Return `image_scan`: it looks at images and at no file of the project, but knows its package."""
+    from pipeline.scan.advisories.names import normal_name
     from pipeline.stages.image_scan import image_scan
 
-    return _fitted(image_scan, {}, ("pyproject.toml",))
+    own = normal_name("PyPI", project.name) if project is not None and project.name else ""
+    return _fitted(image_scan, {"own": own} if own else {}, ("pyproject.toml",))
 
 
 def _fitted(one: AnyStage, options: dict[str, Any], inputs: tuple[str, ...] | None = None) -> AnyStage:

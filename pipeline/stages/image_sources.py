@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from pipeline.errors import PipelineError
 from pipeline.graph.context import SecretUnknown
+from pipeline.scan.advisories.names import normal_name
 from pipeline.stages.image_scan import TRIVY_TOKEN, Look, placed
 
 if TYPE_CHECKING:
@@ -50,7 +52,10 @@ async def ask_about_images(
     """Ask everybody the settings allow; advisories first, for they name what several know."""
     from pipeline.stages.advisory_sources import ask_sources, network_of
 
-    asked = Asked(packages=[one for look in looks for one in placed(look)])
+    advisories = dict(ctx.config.get("dependency_scan", {}))
+    private = [str(one) for one in advisories.get("private", ())]
+    own = str(ctx.options.get("own", ""))
+    asked = Asked(packages=[one for look in looks for one in placed(look) if is_judged(one, private, own)])
     network = network_of(ctx)
     trivy: list[SourceAnswer] = []
     for look in looks:
@@ -59,13 +64,19 @@ async def ask_about_images(
         if settings.get("program", True):
             trivy += await _ask_program(ctx, look, settings, now, asked)
     public = [one for one in asked.packages if not one.private]
-    advisories = dict(ctx.config.get("dependency_scan", {}))
     asked.answers += await ask_sources(ctx, advisories, asked.packages, public, now, files={})
     asked.answers += trivy
     if settings.get("mirror", True):
         for look in looks:
             await _ask_mirror(ctx, look, network, asked)
     return asked
+
+
+def is_judged(package: Package, private: Sequence[str], own: str) -> bool:
+    """Whether a package counts: the project's own, and those it vouches for, are known to no public data."""
+    if package.ecosystem == "PyPI" and own == normal_name("PyPI", package.name):
+        return False
+    return not any(fnmatchcase(package.name, pattern) for pattern in private)
 
 
 async def _ask_server(

@@ -11,7 +11,18 @@ if TYPE_CHECKING:
     from pipeline.scan.image.tar import Entry
 
 Interest: TypeAlias = Literal[
-    "os-release", "dpkg", "dpkg-files", "apk", "rpm", "rpm-old", "python", "node", "jar", "program", ""
+    "",
+    "os-release",
+    "dpkg",
+    "dpkg-files",  # which files are of a package
+    "apk",
+    "rpm",
+    "rpm-old",
+    "python",
+    "origin",  # where a Python package is from
+    "node",
+    "jar",
+    "program",
 ]
 SETUID: Final = 0o6000
 WORLD_WRITABLE: Final = 0o002
@@ -57,6 +68,8 @@ def interest_of(entry: Entry) -> Interest:
         folder = path[: -len(name) - 1].rpartition("/")[2]
         wanted = {"METADATA": ".dist-info", "PKG-INFO": ".egg-info"}.get(name)
         return "python" if wanted is None or folder.endswith(wanted) or folder == "EGG-INFO" else ""
+    if name == "direct_url.json":
+        return "origin" if path.endswith(".dist-info/direct_url.json") else ""
     if name == "package.json":
         return "node" if is_node_manifest(path) else ""
     if name.endswith((".jar", ".war", ".ear")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -57,7 +58,9 @@ def take_inventory(image: ImageRead) -> Inventory:
         elif held.interest == "rpm-old":
             missed.append(Missed(what=path, why=OLD_RPM))
         elif path not in owned:
-            packages += [replace(one, layer=layer) for one in _tolerant(held, ecosystem, missed)]
+            private = origin_of(files, path)
+            found = _tolerant(held, ecosystem, missed)
+            packages += [replace(one, layer=layer, private=private or one.private) for one in found]
     return Inventory(
         system=system,
         ecosystem=ecosystem,
@@ -65,6 +68,18 @@ def take_inventory(image: ImageRead) -> Inventory:
         missed=tuple(missed),
         owned=owned,
     )
+
+
+def origin_of(files: Mapping[str, Held], path: str) -> str:
+    """Where a Python package is from, if from no index: no public data can know it."""
+    origin = files.get(path.rpartition("/")[0] + "/direct_url.json")
+    if origin is None:
+        return ""
+    try:
+        told = json.loads(origin.data)
+        return "a git repository" if "vcs_info" in told else "a folder" if "dir_info" in told else ""
+    except (ValueError, TypeError, RecursionError):
+        return ""  # damaged: it counts as any other package
 
 
 def _may_be_owned(held: Held) -> bool:

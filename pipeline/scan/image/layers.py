@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 WHITEOUT: Final = ".wh."
 OPAQUE: Final = ".wh..wh..opq"
 ELF: Final = b"\x7fELF"
-HEADS: Final[Mapping[str, int]] = {"python": 64 * 1024, "os-release": 64 * 1024}  # as much of these is read
+HEADS: Final = dict.fromkeys(("python", "origin", "os-release"), 64 * 1024)  # as much of these is read
 MOST: Final[Mapping[str, int]] = {"node": 1024**2, "dpkg-files": 16 * 1024**2}  # larger ones are not read
 BY_PATH: Final = ("dpkg", "apk", "rpm", "rpm-old")  # databases whose loss would hide all packages
 

@@ -53,8 +53,24 @@ class TrivyAddress:
     @property
     def shown(self) -> str:
         """The address without credentials."""
-        url = httpx.URL(self.url)
-        return str(url.copy_with(userinfo=b"")).rstrip("/")
+        return self.bare.rstrip("/")
+
+    @property
+    def bare(self) -> str:
+        """The URL that is asked; what is none is left for the client to say."""
+        try:
+            return str(httpx.URL(self.url).copy_with(userinfo=b""))
+        except httpx.InvalidURL:
+            return "an address that is no URL"
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """Name and password of the URL, which no log has to hold."""
+        try:
+            url = httpx.URL(self.url)
+        except httpx.InvalidURL:
+            return None
+        return (url.username, url.password) if url.userinfo else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +188,7 @@ class TrivyClient:
         return await self._ask("POST", self._url(f"{self._address.prefix}/{service}/{method}"), body)
 
     def _url(self, path: str) -> str:
-        return self._address.url.rstrip("/") + "/" + path.strip("/")
+        return f"{self._address.shown}/{path.strip('/')}"
 
     async def _ask(self, verb: str, url: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         """Ask, and again after a while where the server is not ready."""
@@ -213,7 +229,8 @@ class TrivyClient:
         if self._address.token and content is not None:
             headers[self._address.header] = self._address.token
         data = bytearray()
-        async with self._client.stream(verb, url, content=content, headers=headers) as answer:
+        login = self._address.login
+        async with self._client.stream(verb, url, content=content, headers=headers, auth=login) as answer:
             async for chunk in answer.aiter_bytes():
                 data += chunk
                 if len(data) > MOST_BYTES:

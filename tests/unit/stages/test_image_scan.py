@@ -57,12 +57,18 @@ class World:
         self.images = images
 
     async def scan(
-        self, *, environment: str = "release", sources: Mapping[str, Any] | None = None, **settings: Any
+        self,
+        *,
+        environment: str = "release",
+        sources: Mapping[str, Any] | None = None,
+        private: tuple[str, ...] = (),
+        own: str = "",
+        **settings: Any,
     ) -> StageRun:
         """Run the stage; the network is this machine."""
         config = {
             "image_scan": {**SETTINGS, **settings},
-            "dependency_scan": {"sources": sources or {}},
+            "dependency_scan": {"sources": sources or {}, "private": private},
             "network": {"offline": True},
         }
         self.context = fake_context(
@@ -70,6 +76,7 @@ class World:
             root=self.root,
             environment=environment,
             config=config,
+            options={"own": own} if own else {},
             secrets={"TRIVY_TOKEN": TOKEN},
         )
         images = tuple(
@@ -224,3 +231,28 @@ async def test_the_token_and_planted_values_are_nowhere(tmp_path: Path, trivy: F
     )
     assert ran.outcome is Outcome.FAILURE
     assert [word for word in (planted, TOKEN, "pass-planted") if word in told] == []
+
+
+async def test_the_projects_own_packages_are_left_out(tmp_path: Path, trivy: Fake) -> None:
+    """No public data can know them; a package of the distribution with that name counts."""
+    paths = {name: f"srv/{name}-1.dist-info/METADATA" for name in ("My_Shop", "acme-core")}
+    layer = {**BASE, STATUS: status(**{"my-shop": "1"})}
+    layer |= {path: metadata(name, "1") for name, path in paths.items()}
+    world = World(tmp_path, app=image(layer))
+
+    ran = await world.scan(server=trivy.url, own="my-shop", private=("acme-*",))
+
+    assert ran.outcome is Outcome.SUCCESS
+    assert world.packages() == {f"app!/{STATUS} my-shop": "clean"}
+
+
+async def test_a_package_from_a_folder_is_not_called_clean(tmp_path: Path, trivy: Fake) -> None:
+    """Its metadata says that no index knows it."""
+    origin = json.dumps({"url": "file:///src", "dir_info": {}})
+    folder = "srv/other-1.dist-info"
+    layer = {**BASE, f"{folder}/METADATA": metadata("other", "1"), f"{folder}/direct_url.json": origin}
+    world = World(tmp_path, app=image(layer))
+
+    await world.scan(server=trivy.url)
+
+    assert world.packages()[f"app!/{folder}/METADATA other"] == "unknown"

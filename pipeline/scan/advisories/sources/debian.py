@@ -28,7 +28,7 @@ MARK: Final = "@@pipeline"
 # For each package with an update: its name, both versions, where the update is from, and its changelog.
 SCRIPT: Final = f"""set -e
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
+apt-get update -qq -o APT::Update::Error-Mode=any -o Acquire::http::Timeout=20
 echo '{MARK} begin'
 cd "$(mktemp -d)"
 apt-get --just-print upgrade >plan

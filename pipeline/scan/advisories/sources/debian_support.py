@@ -24,7 +24,7 @@ MARK: Final = "@@pipeline"
 LIMIT_S: Final = 120.0
 # The lists of the image's own release: what has ended, and what is supported in part.
 SCRIPT: Final = f"""set -e
-apt-get update -qq
+apt-get update -qq -o APT::Update::Error-Mode=any -o Acquire::http::Timeout=20
 cd "$(mktemp -d)"
 apt-get download -qq {TOOL} >&2
 release=$(. /etc/os-release && echo "$VERSION_ID")
