@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/v1\n"
+READ_BYTES = 1 << 20  # of a file at a time
 LFS_POINTER_MAX_BYTES: Final = 1024
 GIT_LIMIT_S: Final = 60.0
 WALK_LEAVES_OUT: Final = frozenset(
@@ -161,20 +162,22 @@ def _worktree_digest(root: Path, path: str, known: str) -> str | None:
         return None
     make = hashlib.sha256 if len(known.partition(":")[2]) == 64 else hashlib.sha1
     if stat.S_ISLNK(found.st_mode):
-        mode, data = "120000", os.fsencode(os.readlink(full))
-    elif stat.S_ISDIR(found.st_mode):
+        target = os.fsencode(os.readlink(full))
+        digest = make(b"blob %d\0" % len(target) + target, usedforsecurity=False)
+        return f"120000:{digest.hexdigest()}"
+    if stat.S_ISDIR(found.st_mode):
         if not os.path.exists(os.path.join(full, ".git")):
             return None
         inside = _from_git(Path(full)).digests
         return f"160000:{known.partition(':')[2]}+{_short_digest(inside)}"
-    elif not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(found.st_mode):
         return None  # git cannot hold it, and reading a pipe would wait for ever
-    else:
-        mode = "100755" if found.st_mode & stat.S_IXUSR else "100644"
-        with open(full, "rb") as stream:
-            data = stream.read()
-    header = b"blob %d\0" % len(data)
-    return f"{mode}:{make(header + data, usedforsecurity=False).hexdigest()}"
+    mode = "100755" if found.st_mode & stat.S_IXUSR else "100644"
+    with open(full, "rb") as stream:
+        digest = make(b"blob %d\0" % os.fstat(stream.fileno()).st_size, usedforsecurity=False)
+        while piece := stream.read(READ_BYTES):
+            digest.update(piece)
+    return f"{mode}:{digest.hexdigest()}"
 
 
 def _short_digest(value: Any) -> str:
