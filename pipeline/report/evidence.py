@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pipeline.junit import JUnitUnreadable, TestResults, add_results, parse_junit
 from pipeline.report.findings import FindingsUnreadable, StageFindings, parse_findings
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.report.record import RunRecord
+
+FINDINGS: Final = "findings.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +52,20 @@ def find_evidence(folder: Path, record: RunRecord) -> Evidence:
             logs[stage.name] = f"stages/{stage.name}/log.txt"
         results = []
         for one in files[stage.name]:
+            if not one.name.endswith("junit.xml"):
+                continue
             try:
-                if one.name.endswith("junit.xml"):
-                    results.append(parse_junit((folder / one.path).read_bytes(), one.path))
-                elif one.name == "findings.json":
-                    findings[stage.name] = parse_findings((folder / one.path).read_bytes(), one.path)
-            except (JUnitUnreadable, FindingsUnreadable) as error:
+                results.append(parse_junit((folder / one.path).read_bytes(), one.path))
+            except JUnitUnreadable as error:
                 problems.append(str(error))
         if results:
             tests[stage.name] = add_results(results)
+        found = _kept(folder, base / "files" / FINDINGS, FINDINGS)
+        if found is not None:  # also of a stage that skipped itself, which has no list of kept files
+            try:
+                findings[stage.name] = parse_findings((folder / found.path).read_bytes(), found.path)
+            except FindingsUnreadable as error:
+                problems.append(str(error))
     return Evidence(files=files, tests=tests, findings=findings, logs=logs, problems=tuple(problems))
 
 

@@ -33,6 +33,11 @@ LEVELS: Final[Mapping[tuple[str, str], Level]] = {  # severity and confidence
 }
 # An action of GitHub's own that a tag names is trusted as its runners are; others can move the tag.
 OF_GITHUB: Final = re.compile(r"[\"']?(?:actions|github)/")
+FIXES: Final[Mapping[str, str]] = {  # where zizmor itself, without a network, names none
+    "unpinned-uses": "name the commit: `uses: owner/action@COMMIT # v1.2.3`",
+    "excessive-permissions": "say `permissions: {}` at the top, and what each job needs in the job",
+    "artipacked": "give actions/checkout `persist-credentials: false`",
+}
 CONFIDENCES: Final[Mapping[str, Confidence]] = {"High": "high", "Medium": "medium", "Low": "low"}
 
 
@@ -102,7 +107,8 @@ def _finding(row: dict[str, Any], path: str, version: str) -> Finding:
     )
     span, note = primary["concrete"]["location"], str(primary["symbolic"].get("annotation", ""))
     start, end = span["start_point"], span["end_point"]  # rows and columns from 0
-    fixes = [str(one["title"]) for one in row.get("fixes", []) if one.get("title")]
+    titles = [str(one["title"]) for one in row.get("fixes", []) if one.get("title")]
+    fixes = titles or [fix for ident, fix in FIXES.items() if ident == row["ident"]]
     return Finding(
         id="",
         kind="misconfiguration",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from pipeline.report.evidence import Evidence
+from pipeline.graph.record import RunFolder
+from pipeline.report.evidence import Evidence, find_evidence
 from pipeline.report.findings import MOST_TOLD, FindingsUnreadable, Found, StageFindings, parse_findings
 from pipeline.report.page import make_page
 from pipeline.report.record import fold
@@ -13,6 +16,9 @@ from pipeline.scan.document import Document, dump_document
 from pipeline.scan.finding import Finding, InFile, InPackage, InRequest, Place, Rule, Severity
 from pipeline.scan.policy import Action, Judged, Unchecked, Verdict
 from tests.unit.report.events import events
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def judged(action: Action, place: Place, title: str = "a <b>bad</b> thing") -> Judged:
@@ -102,6 +108,20 @@ def test_the_views_tell_what_blocks_and_escape_it() -> None:
     assert "<summary>sast: 22 blocking</summary>" in page
     assert "<code>b.py</code> a &lt;b&gt;bad&lt;/b&gt; thing" in page
     assert "and 2 more in findings.json" in page
+
+
+def test_a_stage_that_skipped_itself_tells_what_it_could_not_look_at(tmp_path: Path) -> None:
+    """It keeps its findings, but its end lists no files; a damaged file is a problem and no more."""
+    folder = RunFolder.create(tmp_path, 1000.0)
+    folder.keep("push", "findings.json", document())
+    folder.keep("unit", "findings.json", b"{")
+
+    evidence = find_evidence(folder.path, fold(events()))
+
+    assert evidence.findings["push"].unchecked == ("semgrep is unavailable: it is not there",)
+    assert [problem.partition(": ")[0] for problem in evidence.problems] == [
+        "cannot read the findings in `stages/unit/files/findings.json`"
+    ]
 
 
 def test_long_texts_are_cut() -> None:

@@ -132,6 +132,14 @@ def test_an_action_of_githubs_own_by_its_tag_only_warns(ident: str, feature: str
     assert [one.severity.level for one in scan.findings] == [level]
 
 
+def test_a_fix_is_named_where_zizmor_names_none() -> None:
+    row = zizmor_row("unpinned-uses", fixes=[])
+
+    scan = read(Zizmor(), {".github/workflows/a.yml": b""}, [ran([row]), ran([zizmor_row()])])
+
+    assert [one.fix for one in scan.findings] == ["name the commit: `uses: owner/action@COMMIT # v1.2.3`"]
+
+
 def test_zizmor_is_read_file_by_file_and_one_it_cannot_audit_is_missed() -> None:
     """Its rows count from 0."""
     files = {".github/workflows/a.yml": b"", ".github/workflows/b.yml": b""}
