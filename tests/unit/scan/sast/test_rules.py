@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.scan.sast.semgrep import CANARY, Semgrep, own_pack, rule_name
+from pipeline.scan.sast.semgrep import CANARY, Semgrep, own_pack, rule_name, severity_of
 from pipeline.scan.scanner import Target
 from tests.unit.scan.sast.real import run_here
 
@@ -92,3 +92,15 @@ def test_every_rule_says_what_why_how_bad_and_how_to_fix() -> None:
         assert meta["category"] in {"security", "performance", "correctness"}, name
         assert meta["fix"], name
         assert not meta["fix"].endswith("."), name
+
+
+def test_the_reference_lists_every_rule_with_its_severity() -> None:
+    """And none that is not there."""
+    table = (Path(__file__).parents[4] / "docs" / "reference" / "sast.md").read_text()
+
+    listed = re.findall(r"^\| `([a-z0-9-]+)` \| [^|]+ \| (\w+) \|", table, re.MULTILINE)
+
+    assert listed
+    assert dict(listed) == {
+        str(rule["id"]): severity_of(rule["severity"], rule["metadata"]).level for rule in own_pack()
+    }
