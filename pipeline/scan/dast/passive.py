@@ -15,7 +15,7 @@ from pipeline.scan.finding import Finding, InRequest, Rule, Severity, Witness
 from pipeline.scan.scanner import Command, Coverage, Missed, Ran, Scan, broken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from pipeline.scan.dast.aim import Aim
     from pipeline.scan.scanner import Target
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PLAN: Final = f"{FOLDER}/plan.json"
 REPORT: Final = "/scan-out/passive.json"
 GRACE_S: Final = 30.0  # the program ends by itself before it is stopped
+OFTEN_COMMON: Final = ("cors-reflected", "cors-null", "cors-wildcard", "cors-any")
+FEW: Final = 3  # routes that share a problem by chance
 MOST_TOLD: Final = 50  # routes of one problem of the whole service
 
 
@@ -68,7 +70,7 @@ class Passive:
             state=state,
             reason=reason,
             coverage=coverage,
-            findings=tuple(findings_of(report["issues"], aim)),
+            findings=tuple(findings_of(report["issues"], aim, routes=len(set(report["asked"])))),
             version=pipeline.__version__,
         )
 
@@ -129,27 +131,35 @@ def _wall(report: dict[str, Any]) -> str:
     return "no page was found, and there is no OpenAPI description that names any"
 
 
-def findings_of(issues: Iterable[dict[str, Any]], aim: Aim) -> list[Finding]:
-    """One finding for each problem; those of the whole service once."""
+def findings_of(issues: Sequence[dict[str, Any]], aim: Aim, *, routes: int) -> list[Finding]:
+    """One finding for each problem; those of the whole service once.
+
+    Args:
+        routes: How many were asked: what most of them share is the service's.
+    """
+    common = {rule for rule, check in RULES.items() if check.is_common}
+    for rule in OFTEN_COMMON:
+        having = {(one["method"], one["route"]) for one in issues if one["rule"] == rule}
+        if len(having) > FEW and len(having) * 2 > routes:
+            common.add(rule)
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for one in issues:
-        rule = RULES[one["rule"]]
-        spot = ("", "") if rule.is_common else (one["method"], one["route"])
+        spot = ("", "") if one["rule"] in common else (one["method"], one["route"])
         groups.setdefault((one["rule"], *spot, one["parameter"]), []).append(one)
     # A failure of which the value is known says more than that of the plain request.
     named = {key[:3] for key in groups if key[3]}
     kept = [same for key, same in groups.items() if key[3] or key[:3] not in named]
-    return [_finding(same, aim) for same in kept]
+    return [_finding(same, aim, is_common=same[0]["rule"] in common) for same in kept]
 
 
-def _finding(same: Sequence[dict[str, Any]], aim: Aim) -> Finding:
-    first = min(same, key=lambda one: one["route"]) if RULES[same[0]["rule"]].is_common else same[0]
+def _finding(same: Sequence[dict[str, Any]], aim: Aim, *, is_common: bool) -> Finding:
+    first = min(same, key=lambda one: (one["route"], one["method"])) if is_common else same[0]
     check = RULES[first["rule"]]
     routes = sorted({f"{one['method']} {one['route']}" for one in same})
     said = next((one["said"] for one in same if one["said"]), "")
     of_parameter = f" (`{first['parameter']}`)" if first["parameter"] else ""
     message = f"{check.title}{of_parameter}" + (f": {said}" if said else "")
-    if check.is_common:
+    if is_common:
         message = f"{message}, at {len(routes)} route{'s' if len(routes) > 1 else ''}"
     url = f"{aim.base}{first['target']}"
     return Finding(
@@ -163,6 +173,6 @@ def _finding(same: Sequence[dict[str, Any]], aim: Aim) -> Finding:
         confidence=first["confidence"],
         cwe=(check.cwe,) if check.cwe else (),
         fix=check.fix,
-        evidence=tuple(routes[:MOST_TOLD]) if check.is_common else (f"{first['method']} {url[:500]}",),
+        evidence=tuple(routes[:MOST_TOLD]) if is_common else (f"{first['method']} {url[:500]}",),
         witnesses=(Witness(tool="passive", version=pipeline.__version__, rule=first["rule"]),),
     )

@@ -160,7 +160,7 @@ class Walk:
         self.stray = self.client.send("GET", f"/zq7v-{lost:012x}")
         self.crawl()
         for request, _ in self.answered():
-            if request.method == "GET":
+            if request.method == "GET" and request.path != "/robots.txt":
                 self.cors(request)
         self.exposed()
         for request, answer in self.answered():

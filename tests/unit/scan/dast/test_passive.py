@@ -274,3 +274,22 @@ def test_attacks_see_what_a_value_did(rule: str) -> None:
     [one] = [one for one in scan.findings if one.severity.level == "critical"]
     assert (one.rule.id, one.where) == (rule, "GET /a (v)")
     assert "root:x" not in repr(scan)
+
+
+def test_what_the_whole_service_does_is_one_finding() -> None:
+    """As when a middleware lets every origin in: the routes are its evidence."""
+    pages = [f"/{name}" for name in ("one", "two", "three", "four")]
+
+    def answer(method: str, path: str, values: dict[str, str], headers: dict[str, str]) -> Reply:
+        allowed = {
+            "access-control-allow-origin": headers.get("origin", ""),
+            "access-control-allow-credentials": "true",
+        }
+        return (200, {**PAGE, **allowed}, linking(*pages)) if path in ("/", *pages) else MISSING
+
+    with serving(answer) as base:
+        scan = seen(base)
+
+    [found] = [one for one in scan.findings if one.rule.id == "cors-reflected"]
+    assert found.where == "GET / (origin)"
+    assert found.evidence == ("GET /", "GET /four", "GET /one", "GET /three", "GET /two")
