@@ -45,11 +45,14 @@ class Notes:
             row = connection.execute(_notes.select().where(_notes.c.id == note_id)).first()
         return None if row is None else Note(id=row.id, text=row.text)
 
-    def list(self) -> list[Note]:
-        """Return all notes, oldest first."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(_notes.select().order_by(_notes.c.id)).all()
-        return [Note(id=row.id, text=row.text) for row in rows]
+    def list(self, most: int = 100) -> list[Note]:
+        """Return the newest notes, the newest first."""
+        return self._select(_notes.select().order_by(_notes.c.id.desc()).limit(most))
+
+    def search(self, part: str, most: int = 100) -> list[Note]:
+        """Return the newest notes that contain `part`, whatever the case of its letters."""
+        matching = _notes.select().where(_notes.c.text.icontains(part, autoescape=True))
+        return self._select(matching.order_by(_notes.c.id.desc()).limit(most))
 
     def remove(self, note_id: int) -> bool:
         """Remove a note; tell whether there was one."""
@@ -60,3 +63,8 @@ class Notes:
         """Ask the database for one row; raises what the driver raises when it does not answer."""
         with self._engine.connect() as connection:
             connection.execute(sql.text("SELECT 1"))
+
+    def _select(self, query: sql.Select[tuple[int, str]]) -> list[Note]:
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return [Note(id=row.id, text=row.text) for row in rows]
