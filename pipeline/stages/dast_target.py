@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.graph.context import Skip
@@ -114,10 +114,10 @@ async def aimed(
     from pipeline.stages.tools import tool_container
 
     if settings.address is not None:
-        base = refuse_unless_agreed(
+        base, start = refuse_unless_agreed(
             settings.address, consent=settings.consent, environment=ctx.environment or None
         )
-        yield await at_address(ctx, settings, base, await tool_container(ctx, *tools))
+        yield await at_address(ctx, settings, base, start, await tool_container(ctx, *tools))
         return
     how = service_settings(ctx, settings)
     image = chosen_image(images, how) if images is not None else None
@@ -140,22 +140,24 @@ async def aimed(
         yield Aimed(ctx=ctx, aim=aim, container=ready.container, ready=ready)
 
 
-async def at_address(ctx: Context, settings: DastSettings, base: str, container: dagger.Container) -> Aimed:
+async def at_address(
+    ctx: Context, settings: DastSettings, base: str, start: str, container: dagger.Container
+) -> Aimed:
     """The target of an address, if somebody answers there."""
     from pipeline.stages.load_service import DESCRIPTIONS
 
     container = container.with_env_variable("PIPELINE_RUN", f"{ctx.run_id}.{ctx.attempt}")
-    told = await errand(container, "alive", base, settings.health or "/", f"{settings.start_within_s:g}")
+    told = await errand(container, "alive", base, settings.health or start, f"{settings.start_within_s:g}")
     if not told["alive"]:
         raise NotReached(f"cannot look at `{base}`: nobody answers there")
-    paths: tuple[str, ...] = DESCRIPTIONS
+    below = (start.rstrip("/") + path for path in DESCRIPTIONS)
+    paths = tuple(dict.fromkeys((*below, *DESCRIPTIONS)))
     if settings.openapi is not None:
         paths = (settings.openapi,) if settings.openapi.startswith("/") else ()
     found = (await errand(container, "describe", base, *paths))["description"] if paths else None
     description = described(ctx, settings.openapi, found)
-    return Aimed(
-        ctx=ctx, aim=aim_at(settings, base, description, is_own=False), container=container, ready=None
-    )
+    aim = replace(aim_at(settings, base, description, is_own=False), start=start)
+    return Aimed(ctx=ctx, aim=aim, container=container, ready=None)
 
 
 def aim_at(settings: DastSettings, base: str, description: dict[str, Any] | None, *, is_own: bool) -> Aim:

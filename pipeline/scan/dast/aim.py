@@ -33,7 +33,8 @@ class AimRefused(PipelineError):
 class Aim:
     """The service as the scanners' containers see it."""
 
-    base: str  # without a slash at the end
+    base: str  # scheme, host and port
+    start: str = "/"  # the path where pages begin
     description: dict[str, Any] | None = None  # OpenAPI
     writes: bool = False  # requests that may change something are sent
     active: bool = False  # attacks are sent
@@ -61,8 +62,8 @@ def aim_of(target: Target) -> Aim:
     return cast("Aim", target.options["aim"])
 
 
-def refuse_unless_agreed(address: str, *, consent: bool, environment: str | None) -> str:
-    """The address without what follows the path, if it may be scanned.
+def refuse_unless_agreed(address: str, *, consent: bool, environment: str | None) -> tuple[str, str]:
+    """Scheme with host and port of the address, and its path, if it may be scanned.
 
     Raises:
         AimRefused: It is no web address, holds a password, or nobody agreed.
@@ -80,7 +81,7 @@ def refuse_unless_agreed(address: str, *, consent: bool, environment: str | None
         raise AimRefused(address, "nobody stated that its owner agrees")
     if environment == "production":
         raise AimRefused(address, "this run is for production")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{parts.netloc}", parts.path or "/"
 
 
 def redacted(text: str) -> str:

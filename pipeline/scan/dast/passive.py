@@ -80,6 +80,7 @@ def plan_of(aim: Aim) -> dict[str, Any]:
     described = requests_of(aim.description, writes=aim.writes) if aim.description is not None else []
     return {
         "base": aim.base,
+        "start": aim.start,
         "rate": aim.rate,
         "limit_s": aim.limit_s,
         "request_timeout_s": aim.request_timeout_s,

@@ -94,7 +94,7 @@ class Wapiti:
         aim = aim_of(target)
         limit_s = round(aim.limit_s)
         argv = [
-            *("python3", START, "--url", aim.base + "/", "--scope", "folder", "--format", "json"),
+            *("python3", START, "--url", aim.base + aim.start, "--scope", "folder", "--format", "json"),
             *("--output", REPORT, "--store-session", f"{OWN}/session", "--store-config", f"{OWN}/config"),
             *("--flush-session", "--no-bugreport", "--max-scan-time", str(limit_s), "--verbose", "1"),
             *("--max-attack-time", str(max(20, limit_s // 3)), "--timeout", "5", "--tasks", "4"),

@@ -83,7 +83,7 @@ class Zap:
     async def _scan(self, client: httpx.AsyncClient, aim: Aim) -> Scan:
         until = time.monotonic() + aim.limit_s
         version = str((await ask(client, "core/view/version"))["version"])
-        url = f"{aim.base}/"
+        url = f"{aim.base}{aim.start}"
         done = [await self._work(client, "spider", {"url": url, "recurse": "true"}, until)]
         pages = (await ask(client, "core/view/urls", baseurl=aim.base))["urls"]
         seen = len(pages) if isinstance(pages, list) else 0

@@ -231,7 +231,7 @@ def scan(plan: dict[str, Any]) -> dict[str, Any]:
     walk = Walk(plan, client, Prober(client, plan["description"]), {one.name: one for one in requests})
     for request in requests:
         walk.add(request)
-    for path in ("/", "/robots.txt"):
+    for path in (plan["start"], "/", "/robots.txt"):
         walk.add(page_request(path, walk.known))
     try:
         walk.look()

@@ -251,7 +251,7 @@ def test_an_address_is_refused(address: str, consent: bool, environment: str | N
 def test_an_address_that_was_agreed_to_is_taken_without_what_follows_the_path() -> None:
     agreed = refuse_unless_agreed("https://shop.example.com/app/?a=1", consent=True, environment="staging")
 
-    assert agreed == "https://shop.example.com/app"
+    assert agreed == ("https://shop.example.com", "/app/")
 
 
 @pytest.mark.parametrize(
