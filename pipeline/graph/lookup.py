@@ -130,7 +130,10 @@ class Lookup:
             return Found(why="the stage cache is off")
         if (doubt := self.distrust(name)) is not None:
             return Found(why=doubt)
-        parts = self._parts(name, {need: self.keys[need] for need in self._key_needs(name)})
+        # An optional need that failed softly, or skipped itself, has no key: as if it were not in the graph.
+        optional = set(row.links.optional) - self.keys.keys()
+        known = {need: self.keys[need] for need in self._key_needs(name) if need not in optional}
+        parts = self._parts(name, known)
         if not self.read:
             return Found(why="cached results are not taken", parts=parts)
         return self._compare(parts, self.cache)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipeline import Artifact, Context, NeedGone, Skip, stage
+from pipeline import Artifact, CheckFailed, Context, NeedGone, Skip, stage
 from pipeline.graph.cache import StageCache
 from pipeline.graph.events import Event, RunStarted
 from pipeline.graph.history import load_result
@@ -292,6 +292,33 @@ async def test_failures_are_not_stored(project: Project) -> None:
     await project.run(plan, keep_going=True)
 
     assert sorted(ran) == ["fails", "skips"]
+
+
+async def test_a_result_without_an_optional_need_is_stored_as_such(project: Project) -> None:
+    """It is made again as soon as the need, which failed softly, has a result."""
+    works: list[bool] = []
+
+    @stage(inputs=(), soft_fail=True)
+    async def image(ctx: Context) -> str:
+        ran.append("image")
+        if not works:
+            raise CheckFailed("no registry")
+        return "built"
+
+    @stage(inputs=["README.md"])
+    async def scan(ctx: Context, image: str = "none") -> str:
+        ran.append("scan")
+        return image
+
+    plan = Graph([image, scan]).select(environment="test")
+    seen = []
+    for _ in range(3):
+        result = await project.run(plan)
+        folder = project.repo.root.parent / "runs" / result.run_id
+        seen.append((ran[:], (load_result(folder, "scan") or {})["result"]))
+        works += [True] * (len(seen) == 2)
+
+    assert seen == [(["image", "scan"], "none"), (["image"], "none"), (["image", "scan"], "built")]
 
 
 async def test_effects_and_what_comes_after_them_always_run(project: Project) -> None:
