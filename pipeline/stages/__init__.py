@@ -108,11 +108,11 @@ def load_stage(root: Path, config: Config, files: Sequence[str], *, has_image: b
 
 def running_stage(root: Path, config: Config, files: Sequence[str]) -> AnyStage | None:
     """Return `dast` for a project that has settings for it; None for others."""
-    from pipeline.stages.dast import dast
-
     settings = config.dast
     if not any(name.startswith("dast.") for name in config.origins):
         return None
+    from pipeline.stages.dast import dast
+
     named = [settings.openapi] if settings.openapi and not settings.openapi.startswith("/") else []
     reads_all = (settings.service or config.performance.service) is not None
     one = _fitted(dast, {}, None if reads_all else ("pyproject.toml", *named))
