@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 ADVISORIES: Final = "advisories"
+MOST_LINES: Final = 20  # of one section that are told; --json tells all
 SECTIONS: Final = (ADVISORIES, "tools", "rules", "images")
 
 
@@ -32,13 +33,17 @@ class NothingToBundle(UsageError):
         self.hint = "name one in [tool.pipeline.dependency_scan.sources.NAME] with `kind` and `address`"
 
 
-def write_out(file: str, project: Project, sections: Sequence[str] = (), *, as_json: bool) -> int:
+def write_out(
+    file: str, project: Project, sections: Sequence[str] = (), tools: Sequence[str] = (), *, as_json: bool
+) -> int:
     """Gather what a project's scans need into a bundle; says what is in it.
 
     Args:
         sections: Which of `SECTIONS`; () is all of them.
+        tools: Names of the tools to carry; () is all of them.
 
     Raises:
+        NoSuchTool: There is no tool of that name.
         NothingToBundle: Advisories alone are wanted, and there is nothing to gather.
         PipelineError: Something cannot be fetched or read; no bundle is written.
     """
@@ -51,7 +56,7 @@ def write_out(file: str, project: Project, sections: Sequence[str] = (), *, as_j
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
         found = {
             **gather_advisories(project, chosen, now),
-            **gather_tools(project, chosen, Path(name), write_time(now)),
+            **gather_tools(project, chosen, tools, Path(name), write_time(now)),
         }
         write_bundle(target, found, made_at=write_time(now))
     tell({section: list(items.values()) for section, items in found.items()}, as_json=as_json)
@@ -87,15 +92,17 @@ def gather_advisories(
 
 
 def gather_tools(
-    project: Project, chosen: Collection[str], folder: Path, made_at: str
+    project: Project, chosen: Collection[str], tools: Sequence[str], folder: Path, made_at: str
 ) -> dict[str, dict[Path, Item]]:
     """The sections of tools, rules and images, made in `folder`."""
     from pipeline.cli.bundle_images import IMAGES, TOOL_IMAGE, fetch, pack_images
     from pipeline.cli.prefetch_command import known_images
     from pipeline.config.lock import load_lock
     from pipeline.connect import engine_settings
+    from pipeline.engine.oci.reference import canonical_reference
     from pipeline.scan.bundle_tools import RULES, RULES_FILE, TOOLS, packaged_locks, rules_text, wheel_items
     from pipeline.scan.data import Item, digest_and_size
+    from pipeline.stages.tools import tool_lock
 
     found: dict[str, dict[Path, Item]] = {}
     if RULES in chosen:
@@ -104,8 +111,10 @@ def gather_tools(
         digest, size_bytes = digest_and_size(path)
         item = Item(name=path.name, digest=digest, size_bytes=size_bytes, as_of=made_at, licence="MIT")
         found[RULES] = {path: item}
-    locks = packaged_locks() if TOOLS in chosen else {}
-    images = [*dict.fromkeys([TOOL_IMAGE, *known_images(project)])] if IMAGES in chosen else []
+    known = packaged_locks() if TOOLS in chosen else {}
+    locks = {tool: tool_lock(tool) for tool in tools or known} if known else {}
+    named = [canonical_reference(TOOL_IMAGE), *known_images(project)]
+    images = list(dict.fromkeys(named)) if IMAGES in chosen else []
     if not locks and not images:
         return found
     wheels, carried = folder / TOOLS, folder / IMAGES
@@ -181,6 +190,11 @@ def tell(sections: Mapping[str, Sequence[Item]], *, as_json: bool) -> None:
         write_json({name: [asdict(one) for one in items] for name, items in sections.items()})
         return
     for name, items in sections.items():
+        if len(items) > MOST_LINES:
+            size = f"{sum(one.size_bytes for one in items) / 1e6:.1f} MB"
+            dates = [one.as_of for one in items]
+            write(f"{name}  {len(items)} files  as of {min(dates) or 'unknown'}  {size}  (--json lists them)")
+            continue
         for one in items:
             size = f"{one.size_bytes / 1e6:.1f} MB"
             write(f"{name}  {one.name}  as of {one.as_of or 'unknown'}  {size}  {one.licence}".rstrip())

@@ -40,6 +40,7 @@ class NotFetched(PipelineError):
     type=click.Choice(("advisories", "tools", "rules", "images")),
     help="Carry this in the file; again for more. Without it: all.",
 )
+@click.option("--tool", "tools", multiple=True, metavar="NAME", help="Of the tools, carry only this.")
 @click.option("--import", "imported", metavar="FILE", help="Verify such a file and use what it holds.")
 @click.option("--allow-older", is_flag=True, help="Import data older than what is here.")
 @image_fallback_option
@@ -49,6 +50,7 @@ def command(
     images: Sequence[str],
     bundle: str | None,
     sections: Sequence[str],
+    tools: Sequence[str],
     imported: str | None,
     allow_older: bool,
     image_fallback: str | None,
@@ -69,7 +71,7 @@ def command(
             config = load_config(find_root(directory))
             return bundles.take_in(imported, config, allow_older=allow_older, as_json=as_json)
         project = open_project(directory, {"images.fallback": image_fallback})
-        return bundles.write_out(bundle or "", project, sections, as_json=as_json)
+        return bundles.write_out(bundle or "", project, sections, tools, as_json=as_json)
     project = open_project(directory, {"images.fallback": image_fallback})
     wanted = list(images) or known_images(project)
     fetched = asyncio.run(_fetch(project, wanted)) if wanted else {}
