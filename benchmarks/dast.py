@@ -26,7 +26,7 @@ from pipeline.scan.dast.aim import Aim  # noqa: E402
 from pipeline.scan.dast.passive import Passive  # noqa: E402
 from pipeline.scan.dast.prober.main import alive, describe  # noqa: E402
 from pipeline.scan.dast.schemathesis import Schemathesis  # noqa: E402
-from pipeline.scan.dast.wapiti import Wapiti  # noqa: E402
+from pipeline.scan.dast.wapiti import PYTHON, Wapiti  # noqa: E402
 from pipeline.scan.fingerprint import identify  # noqa: E402
 from pipeline.scan.merge import merge  # noqa: E402
 from pipeline.scan.scanner import Ran, Target  # noqa: E402
@@ -66,6 +66,8 @@ def run(scanner: Passive | Schemathesis | Wapiti, aim: Aim, programs: str) -> tu
     with tempfile.TemporaryDirectory() as folder:
 
         def here(text: str) -> str:
+            if text == PYTHON:
+                return f"{programs}/python"
             for place in PLACES:
                 if text.startswith(place):
                     return folder + text

@@ -98,7 +98,7 @@ def test_a_flaw_blocks_and_is_seen_by_its_route(project: Repository) -> None:
     ran = run(project, "flawed", scanners=["passive", "schemathesis"], active=True)
 
     assert ran.outcomes["dast"] == "failure", ran.log("dast")
-    assert "1 findings block: GET /hello (who): a value comes back as markup [reflected]" in ran.stdout
+    assert "1 finding blocks: GET /hello (who): a value comes back as markup [reflected]" in ran.stdout
     assert states(ran) == {"passive": "complete", "schemathesis": "complete"}
     assert "listening" in (ran.files("dast") / "service.log").read_text()
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.scan.dast.aim import Aim
     from pipeline.scan.scanner import Target
 
+PYTHON: Final = "/opt/tools/wapiti3/bin/python"  # its own: another tool's comes first on the path
 START: Final = "/scan-in/start_wapiti.py"
 START_TEXT: Final = '''"""Start wapiti without the parts that no scan here needs and that need building."""
 
@@ -94,7 +95,7 @@ class Wapiti:
         aim = aim_of(target)
         limit_s = round(aim.limit_s)
         argv = [
-            *("python3", START, "--url", aim.base + aim.start, "--scope", "folder", "--format", "json"),
+            *(PYTHON, START, "--url", aim.base + aim.start, "--scope", "folder", "--format", "json"),
             *("--output", REPORT, "--store-session", f"{OWN}/session", "--store-config", f"{OWN}/config"),
             *("--flush-session", "--no-bugreport", "--max-scan-time", str(limit_s), "--verbose", "1"),
             *("--max-attack-time", str(max(20, limit_s // 3)), "--timeout", "5", "--tasks", "4"),
