@@ -12,7 +12,12 @@ from pipeline.engine.recipes.recipe import find_recipe, why_no_recipe
     [
         ("postgres", "postgres 17", "trixie", "postgres 17 from Debian trixie"),
         ("postgres:13", "postgres 13", "bullseye", "postgres 13 from Debian bullseye"),
-        ("postgres:15.4", "postgres 15", "bookworm", "postgres 15, not the 15.4 asked for, from Debian bookworm"),
+        (
+            "postgres:15.4",
+            "postgres 15",
+            "bookworm",
+            "postgres 15, not the 15.4 asked for, from Debian bookworm",
+        ),
         (
             "docker.io/library/postgres:16-alpine3.20", "postgres 17", "trixie",
             "postgres 17, not the 16 asked for, from Debian trixie, not Alpine",
