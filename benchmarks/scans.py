@@ -42,6 +42,12 @@ requires-python = ">=3.11"
 [tool.pipeline.images]
 fallback = "recipe"
 
+[tool.pipeline.stages.deps]
+enabled = false
+
+[tool.pipeline.stages.container_build]
+enabled = false
+
 [tool.pipeline.sast]
 scanners = [SCANNERS]
 
@@ -97,7 +103,7 @@ def function(number: int, chance: random.Random) -> str:
     return "\n".join([*lines, f"    return total_{names[0]}", "", ""])
 
 
-def repository(chance: random.Random, python: int = 242, functions: int = 17) -> Iterator[tuple[str, str]]:
+def repository(chance: random.Random, python: int = 242, functions: int = 15) -> Iterator[tuple[str, str]]:
     """The files of a made-up repository."""
     head = '"""A module."""\n\nimport hashlib\nimport pickle\nimport subprocess\n\n\n'
     for number in range(python):
@@ -109,7 +115,7 @@ def repository(chance: random.Random, python: int = 242, functions: int = 17) ->
     for number in range(4 if python > 1 else 1):
         yield f"images/{number}/Dockerfile", "FROM debian:12-slim\nRUN apt-get install curl\nUSER nobody\n"
         yield f".github/workflows/w{number}.yml", WORKFLOW.format(number=number)
-    for number in range(152 if python > 1 else 1):
+    for number in range(153 if python > 1 else 1):
         words = " ".join(chance.choice(("alpha", "beta", "gamma", "delta")) for _ in range(12))
         yield f"docs/text{number}.md", f"# Text {number}\n\n" + f"{words}\n" * 95
     pins = "".join(f"package-{number}=={number % 9}.{number % 7}.1\n" for number in range(165))

@@ -5,9 +5,11 @@ What a tool said is handed to its scanner as it is; nothing here judges an exit 
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import tempfile
+import zlib
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -17,8 +19,9 @@ from pipeline.digest import digest_bytes
 from pipeline.errors import PipelineError
 from pipeline.scan.bundle_tools import imported_wheels
 from pipeline.scan.data import data_folder
+from pipeline.scan.finding import InFile
 from pipeline.scan.scanner import Coverage, Missed, Ran, Target, broken
-from pipeline.stages.containers import SOURCE, source, with_env
+from pipeline.stages.containers import SOURCE, escaped, source, with_env
 from pipeline.stages.contents import MOST_FILE_BYTES, Part, too_large
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     import dagger
 
     from pipeline.graph.context import Context
+    from pipeline.scan.finding import Finding
     from pipeline.scan.scanner import Command, CommandScanner, Scan
 
 HOME: Final = "/home/scan"  # empty: no setting of a user leaks in
@@ -63,6 +67,10 @@ INSTALL: Final = (
     "--only-binary=:all:",
     "--root-user-action=ignore",
 )
+IN_PARTS: Final = frozenset({"bandit"})  # scanners that are slow and judge each file alone
+PARTS: Final = 6
+LEAST_IN_PARTS: Final = 60  # Python files; fewer are one part
+STATES: Final = ("complete", "skipped", "incomplete", "stale", "unsupported", "unavailable", "error")
 TIMED_OUT: Final = 124  # exit code of `timeout`; where it is busybox's, or had to kill, it is one of
 STOPPED: Final = (137, 143)
 SIGNALS: Final = range(129, 193)  # exit codes of what a signal ended
@@ -196,12 +204,75 @@ async def run_scanners(
             answers[scanner.name] = not_installed(scanner, files, error)
         else:
             container = await with_project(ctx, container, without=too_large(files))
-            answers[scanner.name] = await run_scanner(ctx, container, scanner, files)
+            answers[scanner.name] = await run_in_parts(ctx, container, scanner, files)
 
     async with anyio.create_task_group() as group:
         for one in scanners:
             group.start_soon(work, one)
     return [answers[one.name] for one in scanners]
+
+
+async def run_in_parts(
+    ctx: Context, container: dagger.Container, scanner: CommandScanner, files: Mapping[str, bytes]
+) -> Scan:
+    """Run a scanner over the project; one that is slow and judges each file alone, over parts of it.
+
+    Of a project that hardly changed most parts are the same, and the engine has their answers.
+    """
+    import anyio
+
+    parts = parts_of(scanner.wants(sorted(files))) if scanner.name in IN_PARTS else []
+    if len(parts) < 2:
+        return await run_scanner(ctx, container, scanner, files)
+    client = await ctx.dagger()
+    whole = container.directory(SOURCE)
+    scans: dict[int, Scan] = {}
+
+    async def work(number: int) -> None:
+        names = parts[number]
+        some = client.directory().with_directory("/", whole, include=[escaped(name) for name in names])
+        ready = container.with_mounted_directory(SOURCE, some)
+        scans[number] = await run_scanner(ctx, ready, scanner, Part(files, names))
+
+    async with anyio.create_task_group() as group:
+        for number in range(len(parts)):
+            group.start_soon(work, number)
+    return with_large(joined([scans[number] for number in sorted(scans)]), scanner.wants(too_large(files)))
+
+
+def parts_of(names: Sequence[str]) -> list[list[str]]:
+    """Divide Python files by their paths alone; other files, which are settings, are in each part."""
+    code = [name for name in names if name.endswith(".py")]
+    if len(code) < LEAST_IN_PARTS:
+        return [list(names)]
+    parts: list[list[str]] = [[] for _ in range(PARTS)]
+    for name in code:
+        parts[zlib.crc32(os.fsencode(name)) % PARTS].append(name)
+    settings = [name for name in names if not name.endswith(".py")]
+    return [[*part, *settings] for part in parts if part]
+
+
+def joined(scans: Sequence[Scan]) -> Scan:
+    """One answer of those for parts; the worst state is the state of all."""
+    worst = max(scans, key=lambda one: STATES.index(one.state))
+    before = [one.coverage for one in scans]
+    coverage = Coverage(
+        unit=before[0].unit,
+        expected=sum(one.expected for one in before),
+        seen=sum(one.seen for one in before),
+        missed=tuple(sorted((one for each in before for one in each.missed), key=lambda one: one.what)),
+    )
+    found = tuple(finding for one in scans for finding in one.findings)
+    reason = worst.reason
+    if worst.state == "incomplete":
+        reason = f"{len(coverage.missed)} files were not checked"
+    return replace(worst, coverage=coverage, reason=reason, findings=tuple(sorted(found, key=place_of)))
+
+
+def place_of(finding: Finding) -> tuple[str, int]:
+    """Where a finding is, to sort by."""
+    place = finding.place
+    return (place.path, place.line) if isinstance(place, InFile) else ("", 0)
 
 
 def not_installed(scanner: CommandScanner, files: Mapping[str, bytes], error: dagger.QueryError) -> Scan:
