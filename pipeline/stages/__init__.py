@@ -65,7 +65,7 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
         stages.append(artifacts)
     if (loaded := load_stage(root, config, files, has_image=bool(dockerfiles))) is not None:
         stages.append(loaded)
-    if (scanned := running_stage(root, config, files)) is not None:
+    if (scanned := running_stage(root, config, files, has_image=bool(dockerfiles))) is not None:
         stages.append(scanned)
     return stages
 
@@ -102,11 +102,11 @@ def load_stage(root: Path, config: Config, files: Sequence[str], *, has_image: b
     reads_all = settings.service is not None or locustfile in files
     one = _fitted(performance, {}, None if reads_all else ("pyproject.toml", *named))
     if has_image:  # it brings its dependencies along
-        one = dataclasses.replace(one, needs=tuple(need for need in one.needs if need.name != "deps"))
+        one = _without_deps(one)
     return with_own_services(one, root, config, files, only_named=not config.services)
 
 
-def running_stage(root: Path, config: Config, files: Sequence[str]) -> AnyStage | None:
+def running_stage(root: Path, config: Config, files: Sequence[str], *, has_image: bool) -> AnyStage | None:
     """Return `dast` for a project that has settings for it; None for others."""
     settings = config.dast
     if not any(name.startswith("dast.") for name in config.origins):
@@ -116,6 +116,8 @@ def running_stage(root: Path, config: Config, files: Sequence[str]) -> AnyStage 
     named = [settings.openapi] if settings.openapi and not settings.openapi.startswith("/") else []
     reads_all = (settings.service or config.performance.service) is not None
     one = _fitted(dast, {}, None if reads_all else ("pyproject.toml", *named))
+    if has_image:  # it brings its dependencies along
+        one = _without_deps(one)
     return with_own_services(one, root, config, files, only_named=not config.services)
 
 
@@ -253,6 +255,10 @@ def image_scan_stage(project: PythonProject | None) -> AnyStage:
 def _fitted(one: AnyStage, options: dict[str, Any], inputs: tuple[str, ...] | None = None) -> AnyStage:
     merged = MappingProxyType({**one.options, **options})
     return dataclasses.replace(one, options=merged, inputs=inputs or one.inputs)
+
+
+def _without_deps(one: AnyStage) -> AnyStage:
+    return dataclasses.replace(one, needs=tuple(need for need in one.needs if need.name != "deps"))
 
 
 def _text(path: Path) -> str | None:

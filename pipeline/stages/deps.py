@@ -33,6 +33,7 @@ EXPORTED: Final = f"{FOLDER}/.exported-requirements.txt"
 COMPILING: Final = re.compile(
     r"Getting requirements to build \w+ did not run|Building wheel for .* did not run|Failed to build "
 )
+ERROR_LINE: Final = re.compile(r"^ERROR: (?P<text>.*?)(?:\. | \(|$)", re.MULTILINE)  # pip's first sentence
 TAIL_LINES: Final = 40
 HASHED: Final = "--hash="
 
@@ -81,8 +82,11 @@ def failure(error: dagger.ExecError, image: str) -> Failure:
             "[tool.pipeline.images], compilers and libraries are added by `system_packages` in "
             "[tool.pipeline.stages.deps]"
         )
+    message = f"`{command[0] if command else 'a command'}` ended with exit code {error.exit_code}"
+    if why := ERROR_LINE.search(error.stderr):
+        message = f"{message}: {why['text']}"
     return Failure(
-        message=f"`{command[0] if command else 'a command'}` ended with exit code {error.exit_code}",
+        message=message,
         error_class="InstallFailed",
         command=command,
         exit_code=error.exit_code,

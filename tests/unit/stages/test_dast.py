@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import subprocess
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipeline.config import DastSettings
+from pipeline.config import DastSettings, load_config
 from pipeline.config.values import PerformanceSettings
 from pipeline.scan.dast.aim import Aim
+from pipeline.stages import default_stages
 from pipeline.stages.dast import cannot_look, wanted_scanners
 from pipeline.stages.dast_target import Aimed, aim_at, service_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Told:
@@ -90,3 +95,14 @@ def test_a_service_is_started_as_for_the_load_test_where_nothing_else_is_said() 
 
     assert (settings.image, settings.port, settings.health) == ("web", 9000, "/up")
     assert settings.env == {"A": "1", "B": "2"}
+
+
+def test_it_looks_at_the_image_whatever_became_of_the_dependencies(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / "Dockerfile").write_text("FROM x\n")
+    (tmp_path / "pyproject.toml").write_text("[tool.pipeline.dast]\nport = 80\n")
+    subprocess.run(["git", "add", "-A"], cwd=tmp_path, check=True)
+
+    stages = {one.name: one for one in default_stages(tmp_path, load_config(tmp_path))}
+
+    assert [need.name for need in stages["dast"].needs] == ["checkout", "container_build"]
