@@ -31,6 +31,7 @@ Installer = Literal["uv", "poetry", "pdm", "pip", "metadata", "none"]
 """How dependencies are given: a tool's lock file, requirement files, or the project's own metadata."""
 
 REQUIREMENTS: Final = re.compile(r"(?:requirements|dev-requirements|test-requirements)[\w.-]*\.(?:txt|lock)$")
+LOCAL_EXTRAS: Final = re.compile(r"^\s*(?:-e\s+|--editable[ =])?(?:\.|file:\.)\[([^]\n]*)\]", re.MULTILINE)
 NOT_REQUIRED: Final = re.compile(r"docs?\b|lint|example|typing|release|publish|mypy")
 TEST_GROUPS: Final = ("test", "tests", "testing", "dev", "develop", "development")
 LOCKS: Final[Mapping[str, Installer]] = {"uv.lock": "uv", "poetry.lock": "poetry", "pdm.lock": "pdm"}
@@ -99,6 +100,7 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
         return read(name) if name in names else None
 
     members = _members(pyproject, files)
+    extras = _local_extras(requirement_files, read)
     settings = parse_pytest_settings(pyproject, read_listed)
     test_paths = find_test_paths(settings, test_files)
     shared_out = find_suites(settings, test_paths, test_files, files, read)
@@ -108,11 +110,12 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
         version=str(project.get("version") or poetry.get("version") or ""),
         description=str(project.get("description") or poetry.get("description") or ""),
         license=_license(project.get("license") or poetry.get("license")),
-        requires_python=_requires_python(project, poetry, setup) or _chosen_python(read_listed),
+        requires_python=_requires_python(project, poetry, setup)
+        or _chosen_python(read_listed, requirement_files),
         installer=_installer(names, requirement_files, has_metadata=is_package or bool(project)),
         requirement_files=requirement_files,
-        requirements=_requirements(pyproject),
-        test_extras=_wanted(project.get("optional-dependencies") or poetry.get("extras", {}), setup),
+        requirements=_requirements(pyproject, extras),
+        test_extras=_wanted(project.get("optional-dependencies") or poetry.get("extras", {}), setup, extras),
         test_groups=_groups_of_all([pyproject, *(_parse_toml(read(name)) for name in members)]),
         workspace=members,
         is_package=is_package,
@@ -175,12 +178,28 @@ def _requires_python(project: Mapping[str, Any], poetry: Mapping[str, Any], setu
     return found.group(1).strip(" ,") if found else ""
 
 
-def _chosen_python(read: Callable[[str], str | None]) -> str:
-    """Return what else says which Python the project is for: a version file, or the image it is built on."""
-    for name, pattern in PYTHON_CHOICES.items():
-        if found := re.search(pattern, read(name) or "", re.MULTILINE | re.IGNORECASE):
-            return f"=={found.group(1)}.*"
+def _chosen_python(read: Callable[[str], str | None], requirement_files: Sequence[str]) -> str:
+    """Return what else says which Python the project is for: a version file, or the image it is built on.
+
+    They lie at the root or beside the requirement files.
+    """
+    folders = dict.fromkeys(["", *(name[: name.rfind("/") + 1] for name in requirement_files)])
+    for folder in folders:
+        for name, pattern in PYTHON_CHOICES.items():
+            if found := re.search(pattern, read(folder + name) or "", re.MULTILINE | re.IGNORECASE):
+                return f"=={found.group(1)}.*"
     return ""
+
+
+def _local_extras(requirement_files: Sequence[str], read: Callable[[str], str | None]) -> frozenset[str]:
+    """Return the extras of the project itself that its requirement files ask for, as `-e .[socks]` does."""
+    texts = [read(name) or "" for name in requirement_files if "/" not in name]
+    lists = [found for text in texts for found in LOCAL_EXTRAS.findall(text)]
+    return frozenset(_normal(name) for one in lists for name in one.split(","))
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
 def _caret(text: str) -> str:
@@ -235,13 +254,13 @@ def _installer(names: set[str], requirement_files: Sequence[str], *, has_metadat
     return "metadata" if has_metadata else "none"
 
 
-def _requirements(pyproject: Mapping[str, Any]) -> tuple[str, ...]:
+def _requirements(pyproject: Mapping[str, Any], extras: frozenset[str]) -> tuple[str, ...]:
     """Return what the metadata says is needed to run and to test, as pip takes it."""
     project = pyproject.get("project", {})
     found: list[str] = [str(one) for one in project.get("dependencies", ())]
     own = re.compile(rf"^{re.escape(str(project.get('name', '')))}\s*\[", re.IGNORECASE)
     for name, items in project.get("optional-dependencies", {}).items():
-        if name.lower() in TEST_GROUPS:
+        if name.lower() in TEST_GROUPS or _normal(name) in extras:
             found += [str(item) for item in items if not own.match(str(item))]
     groups: Mapping[str, Any] = pyproject.get("dependency-groups", {})
     for name in groups:
@@ -306,8 +325,8 @@ def _groups_to_install(pyproject: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*named, *own, *older]))
 
 
-def _wanted(table: Mapping[str, Any], setup: str) -> tuple[str, ...]:
-    named = [name for name in table if name.lower() in TEST_GROUPS]
+def _wanted(table: Mapping[str, Any], setup: str, extras: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    named = [name for name in table if name.lower() in TEST_GROUPS or _normal(name) in extras]
     for name in TEST_GROUPS:
         if name not in named and re.search(rf"[\"']{name}[\"']\s*:\s*\[", setup):
             named.append(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.scan.scanner import CommandScanner, Scan
 
 # Without a configuration only what is wrong in any code: syntax errors, undefined names.
+KNOWN_TO_RUFF: Final = re.compile(r"3\.(1[1-4])\b")  # older ones are what it takes a file for anyway
 ALWAYS_WRONG: Final = "E9,F63,F7,F82"
 TAIL_LINES: Final = 40
 FOUND: Final = 1  # exit code of mypy when it found something; a higher one is a crash or a wrong setting
@@ -65,7 +67,8 @@ async def quality(ctx: Context, checkout: Source, deps: Deps | None = None) -> Q
     async def check() -> None:
         if deps is not None:
             project = parse_facts(PythonProject, ctx)
-            checks.extend(checks_of(project, tuple(ctx.options.get("command", ()))))
+            command = tuple(ctx.options.get("command", ()))
+            checks.extend(checks_of(project, command, deps.python if deps is not None else ""))
             bad.extend(await run_checks(ctx, project, deps, checks))
 
     async def lint() -> None:
@@ -145,8 +148,12 @@ def conclude_lints(ctx: Context, scans: Sequence[Scan]) -> Findings:
     return conclude(ctx, scans, kinds=kinds, texts=Texts(read_files(ctx)))
 
 
-def checks_of(project: PythonProject, command: Sequence[str]) -> list[Check]:
-    """Return the checks to make: the project's own command, or what its configuration names."""
+def checks_of(project: PythonProject, command: Sequence[str], python: str = "") -> list[Check]:
+    """Return the checks to make: the project's own command, or what its configuration names.
+
+    Args:
+        python: The version the project runs on; what is wrong in any code depends on it.
+    """
     if command:
         return [Check(name="command", argv=tuple(command), package="")]
     checks: list[Check] = []
@@ -156,7 +163,9 @@ def checks_of(project: PythonProject, command: Sequence[str]) -> list[Check]:
     elif "flake8" in tools:
         checks.append(Check(name="flake8", argv=("flake8", "."), package="flake8"))
     else:
-        minimal = ("ruff", "check", "--isolated", "--select", ALWAYS_WRONG, ".")
+        newer = KNOWN_TO_RUFF.match(python)
+        target = ("--target-version", f"py3{newer[1]}") if newer else ()
+        minimal = ("ruff", "check", "--isolated", *target, "--select", ALWAYS_WRONG, ".")
         checks.append(Check(name="ruff", argv=minimal, package="ruff"))
     if "ruff-format" in tools:
         checks.append(Check(name="format", argv=("ruff", "format", "--check", "."), package="ruff"))

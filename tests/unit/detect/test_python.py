@@ -69,6 +69,25 @@ def test_requirements_in_a_folder_count_where_the_root_has_none(
     assert found.requirement_files == wanted
 
 
+def test_the_python_is_read_beside_the_requirements_too() -> None:
+    found = detect(
+        {"app/main.py": "", "app/requirements.txt": "", "app/Dockerfile": "FROM python:3.12.1-slim"}
+    )
+
+    assert found.requires_python == "==3.12.*"
+
+
+def test_extras_of_the_project_that_its_requirement_file_names_are_needed() -> None:
+    """They are spelled in any of the ways names may be."""
+    extras = "http_two = ['h2']\nzstd = ['zstandard']\nx = ['y']"
+    project = f"[project]\nname = 'a'\n[project.optional-dependencies]\n{extras}"
+    files = {"a.py": "", "pyproject.toml": project, "requirements.txt": "-e .[HTTP-two, zstd]\npytest\n"}
+
+    found = detect(files)
+
+    assert (found.requirements, found.test_extras) == (("h2", "zstandard"), ("http_two", "zstd"))
+
+
 def test_members_of_a_workspace_bring_their_groups() -> None:
     """Globs stay inside a part; what is excluded is none; each member's metadata makes `deps` run again."""
     root = "[tool.uv.workspace]\nmembers = ['api', './libs/*']\nexclude = ['libs/old']"

@@ -170,6 +170,23 @@ def test_without_configuration_only_what_is_wrong_in_any_code_is_checked() -> No
     ]
 
 
+@pytest.mark.parametrize(
+    ("python", "target"),
+    [
+        ("3.14.8", ("--target-version", "py314")),
+        ("3.11.2", ("--target-version", "py311")),
+        ("3.9.2", ()),
+        ("3.15.0", ()),
+        ("", ()),
+    ],
+)
+def test_what_is_wrong_in_any_code_depends_on_the_python(python: str, target: tuple[str, ...]) -> None:
+    """A name of a class further down is undefined in an annotation up to Python 3.13."""
+    [check] = checks_of(PythonProject(), (), python)
+
+    assert check.argv == ("ruff", "check", "--isolated", *target, "--select", "E9,F63,F7,F82", ".")
+
+
 def test_configured_tools_are_run_as_configured() -> None:
     project = PythonProject(tools=("ruff", "black", "mypy"), packages=("shop",))
 

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.graph.context import CheckFailed
 from pipeline.scan.secrets.gitleaks import GitleaksBroken, merge_hits, read_report, scan_with_gitleaks
-from pipeline.scan.secrets.report import findings_of, key_of, redacted
+from pipeline.scan.secrets.report import findings_of, key_of, redacted, severity_of
+from pipeline.scan.secrets.rule import Hit
 from pipeline.scan.secrets.tree import scan_tree
 from pipeline.stages.results import Images, Source
 from pipeline.stages.secret_scan import secret_scan
@@ -32,6 +33,15 @@ SOURCE = Source(commit="", dirty=False, digest="", files=0)
 def findings(root: Path, names: list[str]) -> list[Finding]:
     found, _, _ = scan_tree(root, names)
     return findings_of(found, key_of(root))["secrets"]
+
+
+def test_the_key_that_a_package_of_debian_makes_for_localhost_blocks_nothing() -> None:
+    """Each build of an image makes another one, so that no waiver could hold."""
+    hit = Hit(rule="private-key", title="private key", strength="structure", value="x" * 64, start=0, end=64)
+
+    levels = [severity_of(hit, f"etc/ssl/private/{name}.key").level for name in ("ssl-cert-snakeoil", "web")]
+
+    assert levels == ["low", "high"]
 
 
 def test_severity_and_confidence_follow_the_rule_and_the_place(tmp_path: Path) -> None:
