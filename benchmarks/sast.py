@@ -59,7 +59,7 @@ def run(root: Path, store: Path) -> tuple[float, dict[str, Any]]:
     kept = folder / "stages" / "sast" / "files" / "findings.json"
     if not kept.exists():
         sys.exit(done.stderr)
-    return told["seconds"], json.loads(kept.read_text())
+    return told["duration_s"], json.loads(kept.read_text())
 
 
 def overlap(findings: list[dict[str, Any]]) -> tuple[int, int]:
