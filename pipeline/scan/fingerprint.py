@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from pipeline.scan.finding import Finding, InFile, InPackage, InRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 VERSION: Final = "pipeline/v1"
 HARD_CODED: Final = frozenset({259, 321, 798})  # CWEs whose code holds a secret: its literals are left out
@@ -160,22 +160,30 @@ def identify(findings: Iterable[Finding], texts: Mapping[str, str]) -> list[Find
         findings: Findings of secrets that have an `id` keep it.
         texts: The files of the project by path; a finding in another file is named by its line number.
     """
-    found = list(findings)
-    seen: Counter[tuple[str, ...]] = Counter()
-    known: dict[str, SourceText] = {}
-    for index in sorted(range(len(found)), key=lambda index: _position(found[index])):
-        one = found[index]
+    return identify_each([list(findings)], texts)[0]
+
+
+def identify_each(groups: Sequence[Sequence[Finding]], texts: Mapping[str, str]) -> list[list[Finding]]:
+    """Name the findings of several scanners, each as if it were alone; a file is read once for all of them.
+
+    One file's code is held at a time: that of a large project would take hundreds of megabytes.
+    """
+    named = [list(group) for group in groups]
+    seen: list[Counter[tuple[str, ...]]] = [Counter() for _ in groups]
+    order = [(number, index) for number, group in enumerate(groups) for index in range(len(group))]
+    path, source = "", SourceText(())
+    for number, index in sorted(order, key=lambda where: _position(groups[where[0]][where[1]])):
+        one = named[number][index]
         place = one.place
         if isinstance(place, InFile) and place.path in texts and one.kind != "secret":
-            if place.path not in known:
-                known[place.path] = read_source(place.path, texts[place.path])
-            source = known[place.path]
+            if place.path != path:
+                path, source = place.path, read_source(place.path, texts[place.path])
             mask = not HARD_CODED.isdisjoint(one.cwe)
             symbol = place.symbol or source.at(place.line)[0]
             placed = replace(place, symbol=symbol, snippet=snippet(source, place.line, mask=mask))
             one = replace(one, place=placed)
-        found[index] = _named(one, seen)
-    return found
+        named[number][index] = _named(one, seen[number])
+    return named
 
 
 def _position(finding: Finding) -> tuple[str, int, int, str]:

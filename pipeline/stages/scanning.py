@@ -12,7 +12,7 @@ from pipeline.graph.inputs import GitFailed
 from pipeline.graph.outcome import Failure
 from pipeline.scan import baseline, waivers
 from pipeline.scan.document import Document, dump_document
-from pipeline.scan.fingerprint import identify
+from pipeline.scan.fingerprint import identify_each
 from pipeline.scan.merge import merge
 from pipeline.scan.policy import Context as Facts
 from pipeline.scan.policy import judge, policy_of
@@ -61,7 +61,8 @@ def conclude(
         NotChecked: What blocks is that something could not be looked at.
         Skip: Nothing could be looked at, and the policy lets that pass.
     """
-    named = [replace(scan, findings=tuple(identify(scan.findings, texts or {}))) for scan in scans]
+    identified = identify_each([scan.findings for scan in scans], texts or {})
+    named = [replace(scan, findings=tuple(own)) for scan, own in zip(scans, identified, strict=True)]
     policy = policy_of(ctx.config.get("policy", {}), ctx.environment)
     facts = facts_of(ctx, policy, kinds)
     verdict = judge(named, merge(one for scan in named for one in scan.findings), policy, facts)
