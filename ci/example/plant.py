@@ -10,6 +10,10 @@ import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FAULTS = Path(__file__).parent / "faults.toml"
 BRANCH = "planted"
@@ -70,30 +74,47 @@ def plant(fault: Fault, root: Path) -> list[str]:
     Raises:
         CannotPlant: A file is not as expected; then nothing was changed.
     """
-    changed = {edit.file: edited(edit, root / edit.file) for edit in fault.edits}
-    for name, text in changed.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text, encoding="utf-8")
-    git(root, "add", "--", *changed)
+    before = {edit.file: read(root / edit.file) for edit in fault.edits}
+    changed: dict[str, str | None] = dict(before)
+    for edit in fault.edits:
+        changed[edit.file] = edited(edit, changed[edit.file])
+    write(root, changed)
     done = [f"{'changed' if edit.old else 'added'} {edit.file}" for edit in fault.edits]
     if fault.undone:
         git(root, "checkout", "--quiet", "-b", BRANCH)
         git(root, "commit", "--quiet", "-m", fault.name, "--", *changed)
-        git(root, "revert", "--no-edit", "HEAD")
+        write(root, before)
+        git(root, "commit", "--quiet", "-m", f"undo {fault.name}", "--", *changed)
         done.append(f"committed that on the branch `{BRANCH}`, and took it away by the next commit")
     return done
 
 
-def edited(edit: Edit, path: Path) -> str:
-    """Return the file's text with the change."""
+def edited(edit: Edit, text: str | None) -> str:
+    """Return a file's text with the change; None stands for a file that is not there."""
     if not edit.old:
-        if path.exists():
+        if text is not None:
             raise CannotPlant(f"cannot add `{edit.file}`: it is there already")
         return edit.new
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if (count := text.count(edit.old)) != 1:
+    if (count := (text or "").count(edit.old)) != 1:
         raise CannotPlant(f"cannot change `{edit.file}`: `{edit.old}` is in it {count} times, not once")
-    return text.replace(edit.old, edit.new)
+    return str(text).replace(edit.old, edit.new)
+
+
+def read(path: Path) -> str | None:
+    """Return a file's text, or None."""
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def write(root: Path, files: Mapping[str, str | None]) -> None:
+    """Write files, remove those that stand for None, and tell git of them: it tracks what is delivered."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if text is None:
+            path.unlink()
+        else:
+            path.write_text(text, encoding="utf-8")
+    git(root, "add", "--all", "--", *files)
 
 
 def git(root: Path, *argv: str) -> None:
