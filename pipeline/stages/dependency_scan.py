@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KINDS: Final = frozenset({"vulnerability"})
 SAFETY_KEY: Final = "SAFETY_API_KEY"
+LISTER, LISTED = "/opt/pipeline/installed.py", "/opt/pipeline/installed.json"
 
 
 @stage(timeout_s=1800, secrets=[SAFETY_KEY])
@@ -67,8 +68,10 @@ async def read_environment(ctx: Context, deps: Deps) -> InstalledRead:
     """Return the packages installed in the container of the dependencies."""
     from pipeline.scan.packages.installed import PROGRAM, read_installed
 
-    container = await take(ctx, deps.container)
-    return read_installed(await container.with_exec(["python", "-c", PROGRAM]).stdout())
+    container = (await take(ctx, deps.container)).with_new_file(LISTER, PROGRAM)
+    quietly = ["sh", "-c", 'python "$1" >"$2"', "list", LISTER, LISTED]  # the list would fill the log
+    listed = container.with_exec(quietly)
+    return read_installed(await listed.file(LISTED).contents())
 
 
 def gather_packages(

@@ -79,6 +79,7 @@ def test_locked_and_installed_packages_are_judged_and_a_vulnerable_one_blocks(
     told = packages(clean)
     assert {"iniconfig", "idna", "pip"} <= told.keys()
     assert set(told.values()) == {"clean"}
+    assert "classifiers" not in (clean.files("dependency_scan").parent / "log.txt").read_text()
     assert again.outcomes["dependency_scan"] == "cached"
     failure = blocked.result("dependency_scan")["failure"]
     assert (blocked.code, blocked.outcomes["dependency_scan"]) == (1, "failure")
