@@ -196,7 +196,10 @@ def test_dead_code_is_advice() -> None:
         "/src/a.py:1: unused import 'os' (90% confidence)\n",
     )
 
-    scan = read(Vulture(), files, [ran("".join(rows))])
+    told = b"/src/broken.py:1: invalid syntax at 'def (:'\n"  # on stderr, and the exit code says it too
+    ended = Ran(exit_code=1, stdout="".join(rows).encode(), stderr=told)
+
+    scan = read(Vulture(), files, [ended])
 
     [one] = scan.findings
     assert (one.rule.id, one.title, one.severity.level) == (
