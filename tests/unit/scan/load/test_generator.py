@@ -16,6 +16,8 @@ from tests.unit.scan.load.loopback import OK, generate, plan_for, serving
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow  # it sends by the clock: the machine has to be its own
+
 
 async def at_once(_number: int, _line: str) -> bytes:
     return OK
