@@ -12,7 +12,7 @@ import tempfile
 import zlib
 from dataclasses import replace
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from pipeline.digest import digest_bytes
@@ -69,6 +69,12 @@ INSTALL: Final = (
 )
 IN_PARTS: Final = frozenset({"bandit"})  # scanners that are slow and judge each file alone
 PARTS: Final = 6
+# Scanners that look at nothing but what they want and, by themselves, at settings of these names.
+NARROW: Final = IN_PARTS | {"check-jsonschema", "hadolint", "ruff", "shellcheck", "vulture", "zizmor"}
+SETTINGS: Final = frozenset(
+    {".bandit", ".hadolint.yaml", ".hadolint.yml", "pyproject.toml", "zizmor.yml", "zizmor.yaml"}
+)
+MOST_NAMED: Final = 2000  # files; of more the whole project is given
 LEAST_IN_PARTS: Final = 60  # Python files; fewer are one part
 STATES: Final = ("complete", "skipped", "incomplete", "stale", "unsupported", "unavailable", "error")
 TIMED_OUT: Final = 124  # exit code of `timeout`; where it is busybox's, or had to kill, it is one of
@@ -203,7 +209,6 @@ async def run_scanners(
         except dagger.QueryError as error:
             answers[scanner.name] = not_installed(scanner, files, error)
         else:
-            container = await with_project(ctx, container, without=too_large(files))
             answers[scanner.name] = await run_in_parts(ctx, container, scanner, files)
 
     async with anyio.create_task_group() as group:
@@ -215,29 +220,31 @@ async def run_scanners(
 async def run_in_parts(
     ctx: Context, container: dagger.Container, scanner: CommandScanner, files: Mapping[str, bytes]
 ) -> Scan:
-    """Run a scanner over the project; one that is slow and judges each file alone, over parts of it.
+    """Run a scanner over the files it wants; one that is slow and judges each file alone, over parts of them.
 
-    Of a project that hardly changed most parts are the same, and the engine has their answers.
+    Where these did not change, whatever else did, the engine has the answer.
     """
     import anyio
 
-    parts = parts_of(scanner.wants(sorted(files))) if scanner.name in IN_PARTS else []
-    if len(parts) < 2:
-        return await run_scanner(ctx, container, scanner, files)
-    client = await ctx.dagger()
-    whole = container.directory(SOURCE)
+    wanted = scanner.wants(sorted(files))
+    if scanner.name not in NARROW or len(wanted) > MOST_NAMED:
+        ready = await with_project(ctx, container, without=too_large(files))
+        return await run_scanner(ctx, ready, scanner, files)
+    parts = parts_of(wanted) if scanner.name in IN_PARTS else [wanted]
+    settings = [name for name in files if PurePosixPath(name).name in SETTINGS]
     scans: dict[int, Scan] = {}
 
     async def work(number: int) -> None:
-        names = parts[number]
-        some = client.directory().with_directory("/", whole, include=[escaped(name) for name in names])
-        ready = container.with_mounted_directory(SOURCE, some)
+        names = dict.fromkeys([*parts[number], *settings])
+        some = await source(ctx, include=[escaped(name) for name in names])
+        ready = container.with_mounted_directory(SOURCE, some).with_workdir(SOURCE)
         scans[number] = await run_scanner(ctx, ready, scanner, Part(files, names))
 
     async with anyio.create_task_group() as group:
         for number in range(len(parts)):
             group.start_soon(work, number)
-    return with_large(joined([scans[number] for number in sorted(scans)]), scanner.wants(too_large(files)))
+    whole = joined([scans[number] for number in sorted(scans)]) if len(scans) > 1 else scans[0]
+    return with_large(whole, scanner.wants(too_large(files)))
 
 
 def parts_of(names: Sequence[str]) -> list[list[str]]:
