@@ -91,7 +91,7 @@ def detect_python(files: Sequence[str], read: Callable[[str], str | None]) -> Py
     setup = "\n".join(read(name) or "" for name in ("setup.py", "setup.cfg") if name in names)
     project = pyproject.get("project", {})
     poetry = pyproject.get("tool", {}).get("poetry", {})
-    requirement_files = _requirement_files(files)
+    requirement_files = _requirement_files(files, pyproject)
     has_backend = "build-system" in pyproject or "setup.py" in names
     is_package = has_backend and poetry.get("package-mode") is not False
     test_files = find_test_files(files, read)
@@ -224,14 +224,18 @@ def _caret(text: str) -> str:
     return ",".join(parts)
 
 
-def _requirement_files(files: Sequence[str]) -> tuple[str, ...]:
+def _requirement_files(files: Sequence[str], pyproject: Mapping[str, Any]) -> tuple[str, ...]:
     """Return requirement files at the root or in `requirements/`: the main ones first.
 
     Where nothing at the root names dependencies: those of the one folder that has some.
     """
     found = [n for n in files if "/" not in n and REQUIREMENTS.match(n)]
     found += [n for n in files if re.fullmatch(r"requirements/[\w.-]+\.(?:txt|lock)", n)]
-    if not found and not any(n in DEPENDENCY_FILES for n in files):
+    is_settings_only = not {"project", "build-system"} & pyproject.keys() and "poetry" not in pyproject.get(
+        "tool", {}
+    )
+    others = [n for n in files if n in DEPENDENCY_FILES and n != "pyproject.toml"]
+    if not found and not others and is_settings_only:
         below = [n for n in files if n.count("/") == 1 and REQUIREMENTS.match(n.partition("/")[2])]
         below = [n for n in below if not NOT_REQUIRED.search(n) and n.partition("/")[0] not in TEST_FOLDERS]
         found = below if len({n.partition("/")[0] for n in below}) == 1 else []

@@ -57,7 +57,12 @@ def test_the_installer_follows_the_lock_file(files: dict[str, str], installer: s
         pytest.param(
             ["requirements.txt", "app/requirements.txt"], ("requirements.txt",), id="the root has some"
         ),
-        pytest.param(["pyproject.toml", "app/requirements.txt"], (), id="the root names its own"),
+        pytest.param(["setup.py", "app/requirements.txt"], (), id="the root names its own"),
+        pytest.param(
+            ["pyproject.toml", "app/requirements.txt"],
+            ("app/requirements.txt",),
+            id="settings alone at the root",
+        ),
     ],
 )
 def test_requirements_in_a_folder_count_where_the_root_has_none(
@@ -67,6 +72,12 @@ def test_requirements_in_a_folder_count_where_the_root_has_none(
     found = detect({"app/main.py": "", **dict.fromkeys(files, "")})
 
     assert found.requirement_files == wanted
+
+
+def test_a_project_at_the_root_has_no_requirements_in_a_folder() -> None:
+    found = detect({"a.py": "", "pyproject.toml": "[project]\nname = 'a'", "app/requirements.txt": ""})
+
+    assert (found.installer, found.requirement_files) == ("metadata", ())
 
 
 def test_the_python_is_read_beside_the_requirements_too() -> None:
