@@ -36,7 +36,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "doctor": "Check this machine and say how to mend what is found.",
     "init": "Write a commented starting configuration.",
     "lock": "Pin the project's images in pipeline.lock.",
-    "prefetch": "Fetch images and packages for working offline.",
+    "prefetch": "Fetch images and packages for working offline; or carry data of scanners in a file.",
 }
 
 

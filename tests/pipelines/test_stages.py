@@ -89,7 +89,7 @@ def test_the_first_run_is_green_and_leaves_its_evidence(shop_done: tuple[Reposit
         "build": ["shop-1.4.2-py3-none-any.whl", "shop-1.4.2.tar.gz"],
         "unit": ["coverage.xml", "junit.xml"],
         "coverage": ["coverage.json", "coverage.xml"],
-        "quality": ["ruff.txt"],
+        "quality": ["findings.json", "findings.sarif", "ruff.txt"],
         "container_build": ["shop.tar"],
     }
     assert "1 tests, 0 skipped, 100% of lines covered" in ran.log("unit")
