@@ -59,7 +59,7 @@ def failure(
     elif not bad or results is None:
         message = f"the test runner {ending(code)}"
         if results is None:
-            raised = next((line[1:].strip() for line in reversed(tail) if line.startswith("E ")), "")
+            raised = next((line[1:].strip() for line in tail if line.startswith("E ")), "")
             why = problem or "left no report" + (f": {raised}" if raised else "")
             return StageBroken(f"{message} and {why}")
     else:
