@@ -126,6 +126,8 @@ def _plain(member: tarfile.TarInfo, name: str, epoch_s: int) -> tarfile.TarInfo:
     member.name = name
     member.mtime = min(int(member.mtime), epoch_s)
     member.uname = member.gname = ""
+    if name in _KEPT:  # apt's own user has them or not, by how far apt came: it takes them anew when it runs
+        member.uid = member.gid = 0
     kept = {key: value for key, value in member.pax_headers.items() if key.startswith("SCHILY.xattr.")}
     member.pax_headers = kept
     return member

@@ -1,6 +1,6 @@
 """What the search for secrets finds, how fast, beside detect-secrets and gitleaks where they are installed.
 
-    python benchmarks/secrets.py [--seeds 10] [--tree FOLDER]
+    python benchmarks/secret_scan.py [--seeds 10] [--tree FOLDER]
 
 Recall and precision are those of projects drawn by lot (`tests/unit/scan/secrets/corpus.py`): a hit counts on
 the line of a secret or the line above, anything else that is told is wrong. `--tree` measures time and memory
