@@ -240,7 +240,8 @@ def test_broken_lock_files_of_every_kind_are_told_and_stop_nothing(bare: RobustP
     files = {f"{kind}/{name}": data for kind, data in GARBAGE.items() for name in names}
     bare.write({**files, "requirements.txt": "iniconfig==2.0.0\n", ".gitignore": ".pipeline\n"})
 
-    done = bare("run", "--only", "checkout,dependency_scan", "--offline", PIPELINE_SCAN_DATA="/nothing")
+    chosen = ("--only", "checkout,dependency_scan", "--skip", "deps")  # nothing could be installed anyway
+    done = bare("run", *chosen, "--offline", PIPELINE_SCAN_DATA="/nothing")
 
     [scan] = scans_of(bare, "dependency_scan").values()
     missed = {one["what"]: one["why"] for one in scan["coverage"]["missed"]}
