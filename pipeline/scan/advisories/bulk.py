@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.errors import PipelineError
 from pipeline.scan.advisories.osv import BadAdvisory
+from pipeline.scan.yamls import load_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,9 +96,8 @@ def _parse(name: str, data: bytes) -> Any:
         return json.loads(data)
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load(data, loader)  # noqa: S506 - both loaders are safe ones
+        return load_yaml(data.decode("utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
 

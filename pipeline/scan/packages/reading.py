@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
+from pipeline.scan.yamls import load_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,9 +68,8 @@ def parse_yaml(path: str, text: str) -> dict[str, Any]:
     """
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        table = yaml.load(text, loader)  # noqa: S506 - both loaders are safe ones
+        table = load_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise LockBroken(path, f"it is not valid YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(table, dict):
