@@ -23,6 +23,6 @@ def test_ordinary_yaml_is_read() -> None:
     ],
 )
 def test_what_is_nested_too_deeply_is_refused(text: str) -> None:
-    """The reader in C would end the whole process."""
-    with pytest.raises(yaml.YAMLError, match="nested more than 500 levels deep"):
+    """The reader in C would end the whole process; newer ones refuse some of it themselves."""
+    with pytest.raises(yaml.YAMLError):
         load_yaml(text)
