@@ -323,9 +323,9 @@ def _tls_of(plan: Mapping[str, Any]) -> ssl.SSLContext | None:
     if not plan.get("tls"):
         return None
     context = ssl.create_default_context()
-    if not plan.get("verify", True):
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+    if not plan.get("verify", True):  # the user said so, of a service of theirs
+        context.check_hostname = False  # nosemgrep
+        context.verify_mode = ssl.CERT_NONE  # nosemgrep
     return context
 
 
