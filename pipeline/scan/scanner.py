@@ -73,7 +73,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """How a tool is run: nothing of the user's home, no network unless it says so."""
+    """How a tool is run, with an empty home."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -127,3 +127,17 @@ def counted(unit: str, expected: Sequence[str], missed: Sequence[Missed] = ()) -
     gone = {one.what for one in missed}
     seen = sum(1 for name in expected if name not in gone)
     return Coverage(unit=unit, expected=len(expected), seen=seen, missed=tuple(missed))
+
+
+def looked(
+    scanner: str, version: str, expected: Sequence[str], missed: Sequence[Missed], findings: Sequence[Finding]
+) -> Scan:
+    """The answer of a scanner that looked at files, all but the missed ones."""
+    return Scan(
+        scanner=scanner,
+        state="incomplete" if missed else "complete",
+        reason=f"{len(missed)} files were not checked" if missed else "",
+        coverage=counted("files", expected, missed),
+        findings=tuple(findings),
+        version=version,
+    )

@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Finding, InFile, Level, Rule, Severity, Witness
-from pipeline.scan.scanner import Command, Missed, Ran, Scan, broken, counted
+from pipeline.scan.scanner import Command, Missed, Ran, broken, counted, looked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.scan.scanner import Target
+    from pipeline.scan.scanner import Scan, Target
 
 NAMED: Final = re.compile(r"(?:.*\.)?(?:Dockerfile|Containerfile)(?:\..*)?", re.IGNORECASE)
 DOES_NOT_PARSE: Final = "DL1000"
@@ -57,14 +57,7 @@ class Hadolint:
             if row["code"] == DOES_NOT_PARSE
         ]
         findings = [_finding(row, path, target.version) for path, row in own if row["code"] != DOES_NOT_PARSE]
-        return Scan(
-            scanner=self.name,
-            state="incomplete" if missed else "complete",
-            reason=f"{len(missed)} files were not checked" if missed else "",
-            coverage=counted("files", expected, missed),
-            findings=tuple(findings),
-            version=target.version,
-        )
+        return looked(self.name, target.version, expected, missed, findings)
 
 
 def _rows(stdout: bytes) -> list[dict[str, Any]] | None:

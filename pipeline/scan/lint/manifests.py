@@ -7,12 +7,12 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Finding, InFile, Rule, Severity, Witness
-from pipeline.scan.scanner import Command, Missed, Ran, Scan, broken, counted
+from pipeline.scan.scanner import Command, Missed, Ran, broken, counted, looked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.scan.scanner import Target
+    from pipeline.scan.scanner import Scan, Target
 
 # Schema, as check-jsonschema carries it, to the paths that must follow it.
 SCHEMAS: Final[Mapping[str, re.Pattern[str]]] = {
@@ -71,14 +71,7 @@ class Manifests:
                 path = str(row["filename"]).removeprefix(prefix)
                 missed.append(Missed(what=path, why=f"it does not parse: {_first_line(row['message'])}"))
             findings += [_finding(row, schema, prefix, target.version) for row in report["errors"]]
-        return Scan(
-            scanner=self.name,
-            state="incomplete" if missed else "complete",
-            reason=f"{len(missed)} files were not checked" if missed else "",
-            coverage=counted("files", expected, missed),
-            findings=tuple(findings),
-            version=target.version,
-        )
+        return looked(self.name, target.version, expected, missed, findings)
 
 
 def schema_of(path: str) -> str:

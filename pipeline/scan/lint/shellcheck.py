@@ -7,12 +7,12 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Finding, InFile, Level, Rule, Severity, Witness
-from pipeline.scan.scanner import Command, Missed, Ran, Scan, broken, counted
+from pipeline.scan.scanner import Command, Missed, Ran, broken, counted, looked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.scan.scanner import Target
+    from pipeline.scan.scanner import Scan, Target
 
 SHEBANG: Final = re.compile(rb"#!\s*/(?:usr/)?bin/(?:env\s+)?(?:sh|bash|dash|ksh)\b")
 CANARY: Final = "/canary/canary.sh"
@@ -56,14 +56,7 @@ class ShellCheck:
             Missed(what=path, why=f"it does not parse: {row['message']}") for path, row in unread.items()
         ]
         findings = [_finding(row, path, target.version) for path, row in own if path not in unread]
-        return Scan(
-            scanner=self.name,
-            state="incomplete" if missed else "complete",
-            reason=f"{len(missed)} files were not checked" if missed else "",
-            coverage=counted("files", expected, missed),
-            findings=tuple(findings),
-            version=target.version,
-        )
+        return looked(self.name, target.version, expected, missed, findings)
 
 
 def scripts(target: Target) -> list[str]:

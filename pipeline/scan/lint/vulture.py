@@ -7,12 +7,12 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from pipeline.scan.finding import Finding, InFile, Rule, Severity, Witness
-from pipeline.scan.scanner import Command, Missed, Ran, Scan, broken, counted
+from pipeline.scan.scanner import Command, Missed, Ran, broken, counted, looked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.scan.scanner import Target
+    from pipeline.scan.scanner import Scan, Target
 
 LEAST: Final = 80  # percent of confidence: below that most is called by somebody
 CANARY: Final = "/canary/canary.py"
@@ -50,14 +50,7 @@ class Vulture:
         findings = [
             _finding(row, row["path"].removeprefix(prefix), target) for row in rows if row["path"] != CANARY
         ]
-        return Scan(
-            scanner=self.name,
-            state="incomplete" if missed else "complete",
-            reason=f"{len(missed)} files were not checked" if missed else "",
-            coverage=counted("files", expected, missed),
-            findings=tuple(findings),
-            version=target.version,
-        )
+        return looked(self.name, target.version, expected, missed, findings)
 
 
 def _lines(ran: Ran) -> list[str]:

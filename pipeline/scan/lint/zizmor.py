@@ -7,12 +7,12 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Confidence, Finding, InFile, Level, Rule, Severity, Witness
-from pipeline.scan.scanner import Command, Missed, Ran, Scan, broken, counted
+from pipeline.scan.scanner import Command, Missed, Ran, broken, counted, looked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.scan.scanner import Target
+    from pipeline.scan.scanner import Scan, Target
 
 WORKFLOWS: Final = re.compile(r"(?:\.github/workflows/[^/]+|(?:.*/)?action)\.ya?ml")
 CANARY: Final = "/canary/.github/workflows/canary.yml"
@@ -71,14 +71,7 @@ class Zizmor:
                 missed.append(Missed(what=path, why=f"zizmor could not audit it: {one.last_words}"))
                 continue
             findings += [_finding(row, path, target.version) for row in rows if not row.get("ignored")]
-        return Scan(
-            scanner=self.name,
-            state="incomplete" if missed else "complete",
-            reason=f"{len(missed)} files were not checked" if missed else "",
-            coverage=counted("files", expected, missed),
-            findings=tuple(findings),
-            version=target.version,
-        )
+        return looked(self.name, target.version, expected, missed, findings)
 
 
 def _rows(stdout: bytes) -> list[dict[str, Any]] | None:

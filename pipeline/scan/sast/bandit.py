@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 from pipeline.scan.finding import Finding, InFile, Rule, Witness
 from pipeline.scan.sast.bandit_rules import ADVICE, confidence_of, severity_of
 from pipeline.scan.sast.ruff import CANARY, CANARY_TEXT
-from pipeline.scan.scanner import Command, Coverage, Missed, Ran, Scan, broken, counted
+from pipeline.scan.scanner import Command, Coverage, Missed, Ran, broken, looked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.scan.scanner import Target
+    from pipeline.scan.scanner import Scan, Target
 
 NO_SETTINGS: Final = "/canary/none.ini"  # given so that bandit does not look for settings by itself
 INI_HINT: Final = "write `.bandit` as INI: a section `[bandit]` with `exclude = ...`"
@@ -72,14 +72,7 @@ class Bandit:
         found = ((row, str(row["filename"]).removeprefix(prefix)) for row in report["results"])
         # It follows links, which may lead out of the project.
         findings = [_finding(row, path, target.version) for row, path in found if path in target.files]
-        return Scan(
-            scanner=self.name,
-            state="incomplete" if missed else "complete",
-            reason=f"{len(missed)} files were not checked" if missed else "",
-            coverage=counted("files", wanted, missed),
-            findings=tuple(findings),
-            version=target.version,
-        )
+        return looked(self.name, target.version, wanted, missed, findings)
 
 
 def exclusions(target: Target) -> tuple[str, ...]:
