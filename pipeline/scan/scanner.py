@@ -7,9 +7,10 @@ container is the work of `pipeline.stages.scanning`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping  # noqa: TC003 - read when a result is loaded
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from pipeline.scan.finding import DataSource, Finding  # noqa: TC001 - read when a result is loaded
 
@@ -141,3 +142,13 @@ def looked(
         findings=tuple(findings),
         version=version,
     )
+
+
+def json_rows(stdout: bytes, needed: frozenset[str]) -> list[dict[str, Any]] | None:
+    """The rows a tool printed as a list of tables; None when it is none, or a row lacks one of these keys."""
+    try:
+        rows = json.loads(stdout)
+    except ValueError:
+        return None
+    is_list = isinstance(rows, list) and all(isinstance(row, dict) and needed <= row.keys() for row in rows)
+    return rows if is_list else None

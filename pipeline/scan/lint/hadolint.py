@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Finding, InFile, Level, Rule, Severity, Witness
-from pipeline.scan.scanner import Command, Missed, Ran, broken, counted, looked
+from pipeline.scan.scanner import Command, Missed, Ran, broken, counted, json_rows, looked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 NAMED: Final = re.compile(r"(?:.*\.)?(?:Dockerfile|Containerfile)(?:\..*)?", re.IGNORECASE)
 DOES_NOT_PARSE: Final = "DL1000"
 CANARY: Final = "/canary/Dockerfile"
+COLUMNS: Final = frozenset({"code", "file", "level", "line", "column", "message"})
 CANARY_TEXT: Final = "FROM debian\nRUN cd /tmp && sudo apt-get install x\n"
 LEVELS: Final[Mapping[str, Level]] = {"error": "medium", "warning": "low", "info": "info", "style": "info"}
 
@@ -40,7 +40,7 @@ class Hadolint:
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
         """Findings; missed is what does not parse."""
         expected = sorted(target.files)
-        rows = _rows(ran[0].stdout)
+        rows = json_rows(ran[0].stdout, COLUMNS)
         if rows is None:
             reason = f"hadolint gave no list of findings: {ran[0].last_words}"
             return broken(self.name, counted("files", expected), reason)
@@ -58,16 +58,6 @@ class Hadolint:
         ]
         findings = [_finding(row, path, target.version) for path, row in own if row["code"] != DOES_NOT_PARSE]
         return looked(self.name, target.version, expected, missed, findings)
-
-
-def _rows(stdout: bytes) -> list[dict[str, Any]] | None:
-    try:
-        rows = json.loads(stdout)
-    except ValueError:
-        return None
-    needed = {"code", "file", "level", "line", "column", "message"}
-    is_list = isinstance(rows, list) and all(isinstance(row, dict) and needed <= row.keys() for row in rows)
-    return rows if is_list else None
 
 
 def _finding(row: dict[str, Any], path: str, version: str) -> Finding:

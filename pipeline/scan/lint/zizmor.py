@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Confidence, Finding, InFile, Level, Rule, Severity, Witness
-from pipeline.scan.scanner import Command, Missed, Ran, broken, counted, looked
+from pipeline.scan.scanner import Command, Missed, Ran, broken, counted, json_rows, looked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
 WORKFLOWS: Final = re.compile(r"(?:\.github/workflows/[^/]+|(?:.*/)?action)\.ya?ml")
 CANARY: Final = "/canary/.github/workflows/canary.yml"
+COLUMNS: Final = frozenset({"ident", "desc", "determinations", "locations"})
 CANARY_TEXT: Final = (
     "on: pull_request_target\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n"
     "      - uses: actions/checkout@v4\n      - run: echo ${{ github.event.issue.title }}\n"
@@ -59,29 +59,19 @@ class Zizmor:
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
         """Findings; missed is what could not be audited."""
         expected = sorted(target.files)
-        canary = _rows(ran[-1].stdout)
+        canary = json_rows(ran[-1].stdout, COLUMNS)
         if not canary:
             reason = f"zizmor did not report the canary: {ran[-1].last_words}"
             return broken(self.name, counted("files", expected), reason)
         missed: list[Missed] = []
         findings: list[Finding] = []
         for path, one in zip(expected, ran, strict=False):
-            rows = _rows(one.stdout)
+            rows = json_rows(one.stdout, COLUMNS)
             if rows is None:
                 missed.append(Missed(what=path, why=f"zizmor could not audit it: {one.last_words}"))
                 continue
             findings += [_finding(row, path, target.version) for row in rows if not row.get("ignored")]
         return looked(self.name, target.version, expected, missed, findings)
-
-
-def _rows(stdout: bytes) -> list[dict[str, Any]] | None:
-    try:
-        rows = json.loads(stdout)
-    except ValueError:
-        return None
-    needed = {"ident", "desc", "determinations", "locations"}
-    is_list = isinstance(rows, list) and all(isinstance(row, dict) and needed <= row.keys() for row in rows)
-    return rows if is_list else None
 
 
 def _severity(row: dict[str, Any], primary: dict[str, Any]) -> Severity:

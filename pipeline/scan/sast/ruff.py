@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Finding, InFile, Rule, Witness
 from pipeline.scan.sast.bandit_rules import ADVICE, confidence_of, severity_of, twin
-from pipeline.scan.scanner import Command, Coverage, Missed, Ran, Scan, broken, counted
+from pipeline.scan.scanner import Command, Coverage, Missed, Ran, Scan, broken, counted, json_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.scan.scanner import Target
 
 CANARY: Final = "/canary/canary.py"  # its finding has to come back, or the silence of the tool means nothing
+COLUMNS: Final = frozenset({"code", "filename", "message", "location"})
 CANARY_TEXT: Final = "assert eval(input())\nexec(input())\n"
 CANARY_RULE: Final = "S307"
 SILENCED: Final = "/canary/silenced.txt"  # the files that silence every rule at once, one argument a line
@@ -59,7 +59,7 @@ def read_rows(name: str, canary_rule: str, target: Target, ran: Sequence[Ran]) -
     nothing = Coverage(unit="files", expected=len(expected), seen=0)
     rows: list[dict[str, Any]] = []
     for one in (checked, *again):
-        more = _rows(one.stdout)
+        more = json_rows(one.stdout, COLUMNS)
         if more is None:
             reason = f"ruff gave no list of findings: {one.last_words}"
             return broken(name, nothing, reason)
@@ -112,17 +112,6 @@ def _unread(path: str, data: bytes, listed: set[str]) -> str:
     except UnicodeDecodeError:
         return "it is not UTF-8: ruff passes over it and says nothing"
     return ""
-
-
-def _rows(stdout: bytes) -> list[dict[str, Any]] | None:
-    try:
-        rows = json.loads(stdout)
-    except ValueError:
-        return None
-    if not isinstance(rows, list):
-        return None
-    needed = {"code", "filename", "message", "location"}
-    return rows if all(isinstance(row, dict) and needed <= row.keys() for row in rows) else None
 
 
 def _first_line(text: object) -> str:
