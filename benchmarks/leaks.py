@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 16
 MEMORY_SLACK_KIB: Final = 8 << 10
 """What the allocator may keep of an engine that has run its first execs."""
+HIERARCHIES: Final = 3
+"""In how many places an exec's leaf has a directory, at most: version 1 has one a controller."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,9 @@ def held(bridge: set[str]) -> Held:
 
 def grown(before: Held, after: Held) -> list[str]:
     """Return the names of what is more than before, beyond what the allocator keeps."""
-    slack = {"memory_kib": MEMORY_SLACK_KIB, "network_devices": AT_ONCE}  # the kernel removes them later
+    # The kernel removes devices, and takes dead processes out of groups, a moment later.
+    later = {"network_devices": AT_ONCE, "control_groups": AT_ONCE * HIERARCHIES}
+    slack = {"memory_kib": MEMORY_SLACK_KIB, **later}
     old = asdict(before)
     return [name for name, value in asdict(after).items() if value > old[name] + slack.get(name, 0)]
 

@@ -142,6 +142,23 @@ async def test_leaves_are_used_again_and_removed_at_the_end(bench: Bench) -> Non
     assert not base.exists()
 
 
+async def test_a_leaf_is_used_again_once_what_ran_in_it_is_gone(bench: Bench) -> None:
+    """A process that outlives its exec's end by a moment costs no leaf for good."""
+    cgroups = bench.runner.cgroups
+    assert cgroups is not None
+    with cgroups.lease() as first:
+        assert first is not None
+        sleeper = subprocess.Popen(["sleep", "60"])
+        for directory in first.directories:
+            (directory / "cgroup.procs").write_text(str(sleeper.pid))
+    sleeper.wait()
+
+    with cgroups.lease() as second:
+        pass
+
+    assert second == first
+
+
 ENGINE = """
 import os, signal
 from pipeline.connect import open_session, parse_target

@@ -93,6 +93,7 @@ class Cgroups:
     def __init__(self, limits: Limits | None = None, *, root: Path = ROOT) -> None:
         self._limits = limits or Limits()
         self._free: list[Leaf] = []
+        self._dying: list[Leaf] = []
         self._made = 0
         self._bases: list[Path] = []
         self.problem = ""
@@ -119,13 +120,21 @@ class Cgroups:
         if self.problem:
             yield None
             return
-        leaf = self._free.pop() if self._free else self._make()
+        leaf = self._take_empty() or self._make()
         leaf.begin()
         try:
             yield leaf
         finally:
-            if leaf.kill():
-                self._free.append(leaf)
+            (self._free if leaf.kill() else self._dying).append(leaf)
+
+    def _take_empty(self) -> Leaf | None:
+        """Take a leaf that nothing runs in any more, if there is one."""
+        if self._free:
+            return self._free.pop()
+        empty = next((leaf for leaf in self._dying if leaf.kill()), None)
+        if empty is not None:
+            self._dying.remove(empty)
+        return empty
 
     def _make(self) -> Leaf:
         self._made += 1
