@@ -20,6 +20,7 @@ from cattrs import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 
+from pipeline.config.release import TagPrefix
 from pipeline.config.values import (
     FINDING_KINDS,
     Command,
@@ -270,6 +271,14 @@ def _python_version(value: object) -> str:
     return value
 
 
+def _tag_prefix(value: object) -> str:
+    """Take what git allows at the beginning of a tag's name."""
+    pattern = r"(?:[A-Za-z0-9_][A-Za-z0-9_+-]*(?:[./][A-Za-z0-9_+-]+)*/?)?"
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        raise Unfit('what tags begin with, such as "v"', value)
+    return value
+
+
 def _package_name(value: object) -> str:
     """Take a name of a Debian package; nothing that apt would read as an option or as a removal."""
     pattern = r"[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9-]+)?(?:[=/][A-Za-z0-9.+~:-]+)?"
@@ -294,4 +303,5 @@ _HOOKS: Final[Mapping[Any, Callable[[object], Any]]] = {
     Port: _port,
     ProjectPath: _project_path,
     PackageName: _package_name,
+    TagPrefix: _tag_prefix,
 }

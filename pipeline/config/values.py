@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence  # noqa: TC003 - read at run time 
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NewType, TypeAlias
 
+from pipeline.config.release import ReleaseSettings
 from pipeline.errors import UsageError
 
 Seconds = NewType("Seconds", float)  # written "30s", "5m", "1h30m"
@@ -352,6 +353,7 @@ class Config:
     image_scan: ImageScanSettings = field(default_factory=ImageScanSettings)
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
     dast: DastSettings = field(default_factory=DastSettings)
+    release: ReleaseSettings = field(default_factory=ReleaseSettings)
     origins: Mapping[str, str] = field(default_factory=dict)  # "run.jobs" to "PIPELINE_JOBS"
 
 
