@@ -100,6 +100,7 @@ def fake_context(
     config: Mapping[str, Any] | None = None,
     secrets: Mapping[str, str] | None = None,
     files: Sequence[str] = (),
+    absent: Mapping[str, str] | None = None,
     client: object = None,
 ) -> Context:
     """A context for calling a stage by itself.
@@ -109,6 +110,7 @@ def fake_context(
             when `root` is not given.
         files: What `input_files()` answers.
         secrets: Values by name; all of them count as declared.
+        absent: Needs that ended badly, and how: "ended in failure".
         client: What `dagger()` answers; without one, asking raises `NoEngine`.
     """
     return Context(
@@ -121,6 +123,7 @@ def fake_context(
         secrets=tuple(secrets or ()),
         facts={"environment": environment, "commit": commit, "dirty": dirty},
         settings=config or {},
+        absent=absent or {},
     )
 
 

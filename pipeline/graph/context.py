@@ -119,6 +119,7 @@ class Context:
     attempt: int = 1
     key: str = ""  # of all that is known before the stage runs; equal keys are equal inputs; "" unknown
     span_id: str = ""  # 16 hex digits: engine output with this span is this stage's
+    absent: Mapping[str, str] = field(default_factory=dict)  # needs that ended badly, and how; see `despite`
     observed: dict[str, str] = field(default_factory=dict, repr=False)  # what else the key depends on
 
     @property
@@ -220,6 +221,12 @@ class Context:
         """
         self.log(f"warning: {text}\n")
         self.observed[f"warning {text}"] = ""
+
+    def tell_absent(self) -> None:
+        """Warn of each `absent` need that no warning names: a partial success never looks whole."""
+        for need, how in self.absent.items():
+            if not any(f"`{need}`" in text for text in warnings_of(self.observed)):
+                self.warn(f"ran without `{need}`, which {how}")
 
     def note_flaky(self, what: str) -> None:
         """Note that `what` was good and bad on the same inputs: the success is flagged, cached or not."""

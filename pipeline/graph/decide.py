@@ -27,6 +27,7 @@ class Wait:
 
     needs: frozenset[str] = frozenset()  # must be GOOD
     after: frozenset[str] = frozenset()  # must be GOOD or TOLERATED
+    despite: frozenset[str] = frozenset()  # must be over, however it ended
     weight: int = 1
     exclusive: str | None = None
 
@@ -49,11 +50,11 @@ def decide(
 ) -> Decision:
     """Say which of the `waiting` stages to start and which to skip now; change nothing.
 
-    `waiting` is in order of preference. A stage is ready when all it needs is GOOD and all it comes after is
-    at least TOLERATED. Ready stages start while their weights fit into `slots`; one that does not fit lets
-    lighter ones behind it go first. A stage heavier than all slots counts as heavy as all of them, so it
-    runs alone: an idle machine always starts something that is ready. Of an `exclusive` group one stage runs
-    at a time.
+    `waiting` is in order of preference. A stage is ready when all it needs is GOOD, all it comes after is at
+    least TOLERATED, and all it may run `despite` is over. Ready stages start while their weights fit into
+    `slots`; one that does not fit lets lighter ones behind it go first. A stage heavier than all slots
+    counts as heavy as all of them, so it runs alone: an idle machine always starts something that is ready.
+    Of an `exclusive` group one stage runs at a time.
 
     A stage that waits for a BAD one, or needs a TOLERATED one, is skipped. Record the skips as BAD (as
     TOLERATED where all it waited for in vain was TOLERATED) and ask again: a failure travels one step of the
@@ -75,7 +76,7 @@ def decide(
             break  # only an optimisation: what follows could neither start nor be skipped
         if lacking and (wait.needs & lacking or wait.after & bad):
             decision.skip[name] = _culprit(wait, done) or ""
-        elif wait.needs <= settled and wait.after <= settled:
+        elif wait.needs <= settled and wait.after <= settled and wait.despite <= settled:
             weight = min(wait.weight, slots)
             if weight <= free and (wait.exclusive is None or wait.exclusive not in taken):
                 decision.start.append(name)

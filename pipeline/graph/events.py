@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pipeline.graph.outcome import Outcome
+
 if TYPE_CHECKING:
-    from pipeline.graph.outcome import Failure, Outcome
+    from pipeline.graph.outcome import Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +111,11 @@ class StageFinished:
     kept: tuple[str, ...] = ()  # names of kept files, in stages/<name>/files/
     warnings: tuple[str, ...] = ()  # what must be seen beside the outcome
     stand_ins: tuple[str, ...] = ()  # images that were not the registry's: "name: what it was instead"
+
+    @property
+    def how(self) -> str:
+        """How it ended, as it follows the stage's name in a sentence."""
+        return "was skipped" if self.outcome is Outcome.SKIP else f"ended in {self.outcome}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

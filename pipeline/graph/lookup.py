@@ -86,11 +86,15 @@ class Lookup:
         names = () if cache is None else plan.active
         self._code = {name: code_of(plan.rows[name].stage.function) for name in names}
 
-    def look(self, name: str) -> Found:
-        """What is known of a stage. Its needs must have been looked up, and run if they were not cached."""
-        found = self._found.get(name)
+    def look(self, name: str, absent: Mapping[str, str] | None = None) -> Found:
+        """What is known of a stage. Its needs must have been looked up, and run if they were not cached.
+
+        Args:
+            absent: Needs that ended badly and that it goes without, and how they ended: part of its key.
+        """
+        found = None if absent else self._found.get(name)
         if found is None:
-            found = self._look(name)
+            found = self._look(name, absent or {})
             self._found[name] = found
             if found.entry is not None:
                 self.keys[name] = found.entry.parts.key
@@ -120,7 +124,7 @@ class Lookup:
         stages = self.plan.graph.stages
         return [need for need in (*links.needs, *links.optional) if not stages[need].transparent]
 
-    def _look(self, name: str) -> Found:
+    def _look(self, name: str, absent: Mapping[str, str]) -> Found:
         row = self.plan.rows[name]
         if row.stage.effect:
             return Found(why="an effect is never cached")
@@ -133,7 +137,7 @@ class Lookup:
         # An optional need that failed softly, or skipped itself, has no key: as if it were not in the graph.
         optional = set(row.links.optional) - self.keys.keys()
         known = {need: self.keys[need] for need in self._key_needs(name) if need not in optional}
-        parts = self._parts(name, known)
+        parts = self._parts(name, {**known, **absent})
         if not self.read:
             return Found(why="cached results are not taken", parts=parts)
         return self._compare(parts, self.cache)

@@ -102,7 +102,7 @@ class Performer:
 
     async def take_or_run(self, name: str) -> StageFinished:
         """Take a stage from the cache, or run it."""
-        found = self.lookup.look(name)
+        found = self.lookup.look(name, self.absent(name))
         self.ledger.live[name].why = found.why
         if found.entry is not None:
             event = await self.restore(name, found.entry, found.why)
@@ -219,11 +219,18 @@ class Performer:
             files=tuple(self.lookup.files.matching(stage.inputs)),
             secrets=stage.secrets,
             facts=facts,
+            absent=self.absent(name),
             settings=settings.config,
             attempt=self.ledger.live[name].attempts,
             key="" if found.parts is None else found.parts.base,
             span_id=os.urandom(8).hex(),
         )
+
+    def absent(self, name: str) -> dict[str, str]:
+        """The needs a stage goes without because they ended badly, and how they ended."""
+        row = self.plan.rows[name]
+        bad = [need for need in row.links.optional if self.ledger.done.get(need) is Standing.BAD]
+        return {need: self.ledger.finished[need].how for need in bad}
 
     def arguments(self, name: str) -> dict[str, Any]:
         """The results of a stage's needs; stored ones are read now.
@@ -297,6 +304,7 @@ class Performer:
         self.results[name] = value
         self.made[name] = self.made.get(name, 0) + 1
         live = self.ledger.live[name]
+        context.tell_absent()
         kept = tuple(self.services.kept.get(name, {}).values())
         parts = None if found.parts is None else with_observed(found.parts, context.observed)
         if parts is not None:

@@ -312,8 +312,8 @@ class _Run:
         """Skip a stage on account of another one."""
         wait, ended = self.waiting[name], self.ledger.finished[culprit]
         waits = culprit in wait.needs or culprit in wait.after
-        how = "was skipped" if ended.outcome is Outcome.SKIP else f"ended in {ended.outcome}"
-        why = f"`{culprit}` {how}" if waits else f"the run stops at the first failure: `{culprit}` {how}"
+        how = f"`{culprit}` {ended.how}"
+        why = how if waits else f"the run stops at the first failure: {how}"
         self.skip(name, why, self.ledger.done[culprit])
 
     def skip(self, name: str, why: str, standing: Standing) -> None:
@@ -371,9 +371,15 @@ def _waits(plan: Plan, expected_s: Mapping[str, float]) -> dict[str, Wait]:
 
 def _wait(plan: Plan, name: str) -> Wait:
     row = plan.rows[name]
+    despite = frozenset(row.links.optional).intersection(row.stage.despite)
+    after = {*row.links.optional, *row.links.after} - despite
+    if row.stage.effect:
+        # A stage between them may have gone on without the bad one: no effect follows from that.
+        after |= plan.graph.ancestors([name]).intersection(plan.active) - {name}
     return Wait(
         needs=frozenset(row.links.needs),
-        after=frozenset((*row.links.optional, *row.links.after)),
+        after=frozenset(after),
+        despite=despite,
         weight=row.stage.weight,
         exclusive=row.stage.exclusive,
     )

@@ -104,6 +104,7 @@ class Stage(Generic[P, R]):
     secrets: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     transparent: bool = False  # dependants' keys leave this stage's key out
+    despite: tuple[str, ...] = ()  # optional needs whose failure it survives: the default serves
     file: str = ""
     line: int = 0
 
@@ -142,6 +143,7 @@ def stage(
     secrets: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
     transparent: bool = False,
+    despite: Sequence[str | Stage[Any, Any]] = (),
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Stage[P, R]]: ...
 
 
@@ -162,6 +164,7 @@ def stage(
     secrets: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
     transparent: bool = False,
+    despite: Sequence[str | Stage[Any, Any]] = (),
 ) -> Any:
     """Make a stage of an async function whose first parameter is the context and the others its needs.
 
@@ -170,7 +173,9 @@ def stage(
     name without wildcards also means everything below it); without them every tracked file counts.
     `effect` marks what changes the world: never cached, needs an environment, retried only with `retry`.
     `soft_fail` lets the run stay good when the stage fails. `transparent` keeps this stage's key out of its
-    dependants' keys, for a stage whose result reaches them through their own declared inputs.
+    dependants' keys, for a stage whose result reaches them through their own declared inputs. `despite` names
+    optional needs: when one of them ended badly, the stage runs with the default, finds the reason in
+    `ctx.absent`, and says in a warning what it therefore did not look at.
 
     Raises:
         StageError: The function or an option cannot work; the message names file and line.
@@ -193,6 +198,7 @@ def stage(
             secrets=tuple(secrets),
             options=MappingProxyType(dict(options or {})),
             transparent=transparent,
+            despite=tuple(other if isinstance(other, str) else other.name for other in despite),
             file=function.__code__.co_filename,
             line=function.__code__.co_firstlineno,
         )
@@ -233,8 +239,12 @@ def _check(made: Stage[Any, Any], inputs: object) -> None:
         raise _wrong(made.function, f"its weight is {made.weight}, and at least 1 is needed")
     if made.timeout_s is not None and made.timeout_s <= 0:
         raise _wrong(made.function, f"its timeout is {made.timeout_s} s, and more than 0 is needed")
-    if made.effect and made.transparent:
-        raise _wrong(made.function, "an effect cannot be transparent: it has no key")
+    optional = {need.name for need in made.needs if not need.required}
+    if wrong := [name for name in made.despite if name not in optional]:
+        raise _wrong(made.function, f"`despite` names `{wrong[0]}`, which is no parameter with a default")
+    if made.effect and (made.transparent or made.despite):
+        what = "be transparent: it has no key" if made.transparent else "run `despite` a stage that was bad"
+        raise _wrong(made.function, f"an effect cannot {what}")
 
 
 def _wrong(function: Callable[..., Any], what: str) -> StageError:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.scan.scanner import Scan
 
 
-@stage(inputs=["pyproject.toml"], timeout_s=1800)
+@stage(inputs=["pyproject.toml"], timeout_s=1800, despite=["deps", "build", "container_build"])
 async def artifacts(
     ctx: Context,
     checkout: Source,
@@ -29,11 +29,12 @@ async def artifacts(
 ) -> Delivered:
     """Write checksums and a bill of materials of what was built, and judge licences and the second build."""
     from pipeline.scan.sbom import bill_of_materials
-    from pipeline.stages.scanning import conclude
+    from pipeline.stages.scanning import absent_scans, conclude
 
     files = delivered(build, container_build)
     if not files and deps is None:
-        raise Skip("nothing was built, and no package is installed")
+        bad = [f"`{need}` {how}" for need, how in ctx.absent.items()]
+        raise Skip("; ".join(["nothing was built, and no package is installed", *bad]))
     lines = [f"{one.digest.removeprefix('sha256:')}  {one.name}\n" for one in files]
     sums = ctx.keep("SHA256SUMS", "".join(lines))
     parts = await parts_of(ctx, deps, build, container_build)
@@ -43,6 +44,7 @@ async def artifacts(
     scans = [licence_scan(parts, dict(ctx.config.get("artifacts", {})))]
     if build is not None and build.differences is not None:
         scans.append(rebuild_scan(build, build.differences))
+    scans += absent_scans(ctx, "bill of materials", "parts")
     findings = conclude(ctx, scans, kinds=frozenset({"licence", "quality"}))
     count = len({one.purl for part in parts for one in part.packages})
     ctx.log(f"{len(files)} files, {count} packages in the bill of materials\n")
@@ -97,17 +99,24 @@ def image_part(image: Image, archive: Path) -> Part:
 
 
 def licence_scan(parts: list[Part], settings: Mapping[str, Any]) -> Scan:
-    """Return what the licence policy says of the application's packages."""
-    from pipeline.scan.licence_policy import judge_licences
+    """Return what the licence policy says of the application's packages and, where asked, of the system's."""
+    from pipeline.scan.advisories.names import base_of
+    from pipeline.scan.licence_policy import OF_SYSTEMS, judge_licences
+    from pipeline.scan.packages.package import TYPES
     from pipeline.scan.scanner import Scan, counted
 
-    packages = [one for part in parts for one in part.packages if one.ecosystem == "PyPI"]
-    found = judge_licences(
-        packages,
-        allowed=tuple(settings.get("licences_allowed", ())),
-        denied=tuple(settings.get("licences_denied", ())),
-        version=pipeline.__version__,
-    )
+    everything = [one for part in parts for one in part.packages]
+    packages = [one for one in everything if one.ecosystem == "PyPI"]
+    judged = [("", packages)]
+    keys = ("licences_allowed", "licences_denied")
+    if any(settings.get(f"system_{key}") for key in keys):
+        system = [one for one in everything if TYPES.get(base_of(one.ecosystem)) in OF_SYSTEMS]
+        judged.append(("system_", system))
+        packages = [*packages, *system]
+    found = []
+    for prefix, some in judged:
+        allowed, denied = (tuple(settings.get(f"{prefix}{key}", ())) for key in keys)
+        found += judge_licences(some, allowed=allowed, denied=denied, version=pipeline.__version__)
     names = sorted({f"{one.name} {one.version}" for one in packages})
     coverage = counted("packages", names)
     return Scan(scanner="licences", state="complete", coverage=coverage, findings=tuple(found))

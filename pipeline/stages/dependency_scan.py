@@ -25,14 +25,14 @@ SAFETY_KEY: Final = "SAFETY_API_KEY"
 LISTER, LISTED = "/opt/pipeline/installed.py", "/opt/pipeline/installed.json"
 
 
-@stage(timeout_s=1800, secrets=[SAFETY_KEY])
+@stage(timeout_s=1800, secrets=[SAFETY_KEY], despite=["deps"])
 async def dependency_scan(ctx: Context, checkout: Source, deps: Deps | None = None) -> Findings:
     """Match every package against advisories; each ends as vulnerable, clean or unknown, with the reason."""
     from pipeline.scan.advisories.settle import scan_of, scans_of_failed, settle
     from pipeline.scan.packages.found import find_locks
     from pipeline.scan.packages.locks import read_locks
     from pipeline.stages.advisory_sources import ask_sources, with_times
-    from pipeline.stages.scanning import conclude
+    from pipeline.stages.scanning import absent_scans, conclude
     from pipeline.stages.standing import today
 
     files = _read(ctx, find_locks(ctx.input_files()))
@@ -40,8 +40,10 @@ async def dependency_scan(ctx: Context, checkout: Source, deps: Deps | None = No
     installed = await read_environment(ctx, deps) if deps is not None else None
     settings = dict(ctx.config.get("dependency_scan", {}))
     packages = gather_packages(ctx, locks, installed, settings)
+    absent = absent_scans(ctx, "installed", "packages")
     if not packages and not locks.broken:
-        raise Skip("no lock file names a package, and none is installed")
+        others = "; ".join(one.reason for one in absent) or "none is installed"
+        raise Skip(f"no lock file names a package, and {others}")
     ctx.depend_on("day", today().isoformat())  # advisories come without a change of the project
     now = datetime.datetime.now(datetime.UTC)
     asked = [one for one in packages if not one.private]
@@ -53,7 +55,7 @@ async def dependency_scan(ctx: Context, checkout: Source, deps: Deps | None = No
     ctx.keep("packages.json", packages_json(settled))
     named = frozenset(settings.get("sources", ()))
     failed = [one for one in scans_of_failed(answers, named) if one.reason not in scan.reason]
-    return conclude(ctx, [scan, *failed], kinds=KINDS)
+    return conclude(ctx, [scan, *failed, *absent], kinds=KINDS)
 
 
 def _read(ctx: Context, paths: Sequence[str]) -> dict[str, bytes]:

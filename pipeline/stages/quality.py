@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.detect.python import PythonProject
 from pipeline.errors import PipelineError
@@ -24,7 +24,7 @@ from pipeline.stages.containers import (
 from pipeline.stages.results import Deps, Findings, Quality, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pipeline.scan.scanner import CommandScanner, Scan
 
@@ -55,10 +55,12 @@ class Ended:
     text: str
 
 
-@stage(timeout_s=1800)
+@stage(timeout_s=1800, despite=["deps"])
 async def quality(ctx: Context, checkout: Source, deps: Deps | None = None) -> Quality:
     """Run the configured linters, format checks and type checker, and linters of what is no Python."""
     import anyio
+
+    from pipeline.stages.scanning import absent_scans
 
     checks: list[Check] = []
     bad: list[Ended] = []
@@ -68,12 +70,13 @@ async def quality(ctx: Context, checkout: Source, deps: Deps | None = None) -> Q
         if deps is not None:
             project = parse_facts(PythonProject, ctx)
             command = tuple(ctx.options.get("command", ()))
-            checks.extend(checks_of(project, command, deps.python if deps is not None else ""))
+            checks.extend(checks_of(project, command, deps.python))
             bad.extend(await run_checks(ctx, project, deps, checks))
 
     async def lint() -> None:
         if not ctx.options.get("command"):
             scans.extend(await run_lints(ctx))
+        scans.extend(absent_scans(ctx, "the project's own checks", "checks"))
 
     async with anyio.create_task_group() as group:
         group.start_soon(check)
@@ -113,8 +116,14 @@ async def run_checks(
     return bad
 
 
-def lints() -> tuple[CommandScanner, ...]:
-    """Return the linters that need nothing of the project but its files."""
+def lints(settings: Mapping[str, Any] | None = None) -> tuple[CommandScanner, ...]:
+    """Return the linters that need nothing of the project but its files.
+
+    Args:
+        settings: `[tool.pipeline.quality]`.
+    """
+    from pipeline.scan.lint.actionlint import Actionlint
+    from pipeline.scan.lint.duplicates import LINES, MANY_LINES, Duplicates
     from pipeline.scan.lint.hadolint import Hadolint
     from pipeline.scan.lint.manifests import Manifests
     from pipeline.scan.lint.shape import Shape
@@ -122,16 +131,20 @@ def lints() -> tuple[CommandScanner, ...]:
     from pipeline.scan.lint.vulture import Vulture
     from pipeline.scan.lint.zizmor import Zizmor
 
-    return (Shape(), Vulture(), Hadolint(), ShellCheck(), Zizmor(), Manifests())
+    given = settings or {}
+    least, many = given.get("duplicate_lines", LINES), given.get("duplicate_lines_warning", MANY_LINES)
+    duplicates = (Duplicates(least, many),) if least else ()
+    return (Shape(), Vulture(), *duplicates, Hadolint(), ShellCheck(), Zizmor(), Actionlint(), Manifests())
 
 
 async def run_lints(ctx: Context) -> list[Scan]:
     """Run the linters for which the project has files, side by side."""
     from pipeline.stages.scanning import read_files
-    from pipeline.stages.tools import run_scanners
+    from pipeline.stages.looking import run_scanners
 
     files = read_files(ctx)
-    return await run_scanners(ctx, [one for one in lints() if one.wants(sorted(files))], files)
+    known = lints(ctx.config.get("quality", {}))
+    return await run_scanners(ctx, [one for one in known if one.wants(sorted(files))], files)
 
 
 def conclude_lints(ctx: Context, scans: Sequence[Scan]) -> Findings:

@@ -13,11 +13,13 @@ from pipeline.graph.outcome import Failure
 from pipeline.scan import baseline, waivers
 from pipeline.scan.document import Document, dump_document
 from pipeline.scan.fingerprint import identify_each
+from pipeline.scan.fingerprint_spots import Spots
 from pipeline.scan.merge import merge
 from pipeline.scan.policy import Context as Facts
 from pipeline.scan.policy import judge, policy_of
 from pipeline.scan.render import blocking_sentence, counts_of, finding_lines, scan_line, verdict_lines
 from pipeline.scan.sarif import sarif
+from pipeline.scan.scanner import Coverage, broken
 from pipeline.stages.changes import changed_lines, find_base
 from pipeline.stages.containers import StageBroken
 from pipeline.stages.contents import Contents
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 TAIL_FINDINGS = 10
 HINT = "`pipeline findings list` lists all; `pipeline baseline update --add` lets what is there stay"
+SPOTS = "spots.json"
 LOOKED = frozenset({"complete", "incomplete"})
 
 
@@ -61,7 +64,9 @@ def conclude(
         NotChecked: What blocks is that something could not be looked at.
         Skip: Nothing could be looked at, and the policy lets that pass.
     """
-    identified = identify_each([scan.findings for scan in scans], texts or {})
+    spots = Spots(ctx.recall(SPOTS))
+    identified = identify_each([scan.findings for scan in scans], texts or {}, spots)
+    ctx.remember(SPOTS, spots.dump())
     named = [replace(scan, findings=tuple(own)) for scan, own in zip(scans, identified, strict=True)]
     policy = policy_of(ctx.config.get("policy", {}), ctx.environment)
     facts = facts_of(ctx, policy, kinds)
@@ -93,6 +98,15 @@ def conclude(
         for scan in named
     )
     return Findings(result=verdict.result, counts=counts, scanners=scanned, findings=kept, sarif=log)
+
+
+def absent_scans(ctx: Context, scanner: str, unit: str) -> list[Scan]:
+    """Return an answer, if needs ended badly, that what they would have given was not looked at."""
+    if not ctx.absent:
+        return []
+    reason = "; ".join(f"`{need}` {how}, nothing of it was looked at" for need, how in ctx.absent.items())
+    coverage = Coverage(unit=unit, expected=len(ctx.absent), seen=0)
+    return [broken(scanner, coverage, reason, state="unavailable")]
 
 
 def _stop_if_bad(verdict: Verdict, scans: Sequence[Scan]) -> None:

@@ -36,12 +36,13 @@ class Looked:
         self.clean.update(clean)
 
 
-@stage(timeout_s=1800)
+@stage(timeout_s=1800, despite=["container_build"])
 async def secret_scan(ctx: Context, checkout: Source, container_build: Images | None = None) -> Findings:
     """Find secrets in files, commits, image layers and logs; no report holds one."""
     import anyio.to_thread
 
-    from pipeline.stages.scanning import conclude
+    from pipeline.scan.secrets.report import IMAGE
+    from pipeline.stages.scanning import absent_scans, conclude
 
     images = [(one.name, ctx.path(one.archive)) for one in container_build.images] if container_build else []
     base = _base(ctx) if ctx.commit else None
@@ -49,7 +50,8 @@ async def secret_scan(ctx: Context, checkout: Source, container_build: Images | 
     names = ctx.input_files()
     looked = await anyio.to_thread.run_sync(look, ctx.root, names, base, images, _logs(ctx), known)
     _remember_clean(ctx, known, looked.clean)
-    return conclude(ctx, scans_of(looked, ctx.root), kinds=KINDS)
+    scans = [*scans_of(looked, ctx.root), *absent_scans(ctx, IMAGE, "layers")]
+    return conclude(ctx, scans, kinds=KINDS)
 
 
 def look(

@@ -119,6 +119,38 @@ async def test_a_second_run_takes_everything_from_the_cache(project: Project) ->
     assert {row.name: row.action for row in started.stages} == dict.fromkeys(GRAPH.order, "cached")
 
 
+async def test_what_ran_without_a_bad_need_is_not_taken_for_what_ran_with_it(project: Project) -> None:
+    """Nor the other way round; each is taken for itself, its warning included."""
+
+    @stage(inputs=["src/**"])
+    async def image(ctx: Context) -> str:
+        if (ctx.root / "broken").exists():
+            raise CheckFailed("it does not build")
+        return "image"
+
+    @stage(inputs=["README.md"], despite=["image"])
+    async def scan(ctx: Context, image: str = "") -> str:
+        ran.append(f"scan of {image or 'nothing'}")
+        return image
+
+    graph = Graph([image, scan])
+    warning = ("ran without `image`, which ended in failure",)
+    seen = []
+    for is_broken in (True, True, False, True, False):
+        (project.repo.root / "broken").touch() if is_broken else (project.repo.root / "broken").unlink(True)
+        project.repo.write("src/app.py", f"{is_broken}\n")
+        result = await project.run(graph.select(), keep_going=True)
+        seen.append((list(ran), result.stages["scan"].cached, result.stages["scan"].warnings))
+
+    assert seen == [
+        (["scan of nothing"], False, warning),
+        ([], True, warning),
+        (["scan of image"], False, ()),
+        ([], True, warning),
+        ([], True, ()),
+    ]
+
+
 async def test_a_changed_file_runs_what_depends_on_it_and_is_named(project: Project) -> None:
     """The transparent checkout runs, but does not make others run."""
     await project.run()

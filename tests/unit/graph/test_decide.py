@@ -72,6 +72,16 @@ def test_a_tolerated_stage_lets_those_after_it_go_on_but_has_no_result_to_give()
     assert found == Decision(start=["after"], skip={"needs": "lint"})
 
 
+def test_a_stage_waits_for_what_it_may_run_despite_and_then_goes_on() -> None:
+    """However that one ended; what else it comes after still counts."""
+    waiting = {"scan": Wait(despite=F({"image"})), "report": Wait(despite=F({"image"}), after=F({"image"}))}
+
+    assert decide(waiting, {}, {"image": Wait()}, slots=4, keep_going=True) == Decision()
+    assert decide(waiting, {"image": BAD}, {}, slots=4, keep_going=True) == Decision(
+        start=["scan"], skip={"report": "image"}
+    )
+
+
 @st.composite
 def graphs(draw: st.DrawFn) -> dict[str, Wait]:
     """Graphs of up to twelve stages, each waiting for earlier ones."""
@@ -87,6 +97,7 @@ def graphs(draw: st.DrawFn) -> dict[str, Wait]:
         waiting[f"s{index}"] = Wait(
             needs=draw(earlier),
             after=draw(earlier),
+            despite=draw(earlier),
             weight=draw(st.integers(1, 5)),
             exclusive=draw(st.sampled_from([None, None, "db", "net"])),
         )
@@ -106,6 +117,7 @@ def test_every_graph_comes_to_an_end_within_its_bounds(
         for name in decision.start:
             assert all(done[need] is GOOD for need in waits[name].needs)
             assert all(done[other] is not BAD for other in waits[name].after)
+            assert waits[name].despite <= done.keys()
             running[name] = waiting.pop(name)
         for name, culprit in decision.skip.items():
             del waiting[name]

@@ -160,6 +160,72 @@ async def test_keep_going_runs_all_that_does_not_need_the_failed_one(tmp_path: P
     )
 
 
+@stage(inputs=(), despite=["bad"])
+async def scan(ctx: Context, one: int, bad: int | None = None) -> str:
+    return f"{one} {bad} {dict(ctx.absent)}"
+
+
+async def test_a_stage_runs_despite_a_bad_optional_need_and_says_so(tmp_path: Path) -> None:
+    """It gets the default and the reason; the warning is there although the stage did not write one."""
+    given = []
+
+    @stage(inputs=())
+    async def uses(ctx: Context, scan: str) -> None:
+        given.append(scan)
+
+    result = await run_plan(plan_of(one, bad, scan, uses), tmp_path, slots=1, keep_going=True)
+
+    assert outcomes(result) == {"one": "success", "bad": "failure", "scan": "success", "uses": "success"}
+    assert result.exit_code == 1
+    assert result.stages["scan"].warnings == ("ran without `bad`, which ended in failure",)
+    assert given == ["1 None {'bad': 'ended in failure'}"]
+
+
+async def test_a_stage_runs_despite_an_optional_need_that_was_skipped_for_another_one(tmp_path: Path) -> None:
+    """The failure of what its need needed reaches it as one of its need."""
+
+    @stage(inputs=(), despite=["after_bad"])
+    async def scan(ctx: Context, after_bad: int | None = None) -> None:
+        ctx.warn(f"`after_bad` {ctx.absent['after_bad']}: images were not looked at")
+
+    result = await run_plan(plan_of(bad, after_bad, scan), tmp_path, slots=1, keep_going=True)
+
+    assert outcomes(result) == {"bad": "failure", "after_bad": "skip", "scan": "success"}
+    assert result.stages["scan"].warnings == ("`after_bad` was skipped: images were not looked at",)
+
+
+async def test_a_default_alone_does_not_make_a_stage_run_without_its_need(tmp_path: Path) -> None:
+    """Whether a stage is of use without a result is for its author to say."""
+
+    @stage(inputs=())
+    async def total(ctx: Context, bad: int = 0) -> int:
+        return bad
+
+    result = await run_plan(plan_of(bad, total), tmp_path, slots=1, keep_going=True)
+
+    assert outcomes(result) == {"bad": "failure", "total": "skip"}
+
+
+async def test_no_effect_follows_from_a_stage_that_went_on_without_a_bad_one(tmp_path: Path) -> None:
+    """What it waits for indirectly counts, through whichever stages."""
+    made = []
+
+    @stage(effect=True)
+    async def push(ctx: Context, scan: str) -> None:
+        made.append(scan)
+
+    result = await run_plan(
+        plan_of(one, bad, scan, push, environment="production"),
+        tmp_path,
+        slots=1,
+        keep_going=True,
+        environment="production",
+    )
+
+    assert (outcomes(result)["scan"], outcomes(result)["push"], made) == ("success", "skip", [])
+    assert result.stages["push"].why == "`bad` ended in failure"
+
+
 class Boom(Exception):
     pass
 

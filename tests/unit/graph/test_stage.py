@@ -94,6 +94,9 @@ def _sync(ctx: Context) -> None: ...
 async def _good(ctx: Context) -> None: ...
 
 
+async def _needy(ctx: Context, deps: str, lint: str = "") -> None: ...
+
+
 @pytest.mark.parametrize(
     ("function", "options", "words"),
     [
@@ -108,6 +111,9 @@ async def _good(ctx: Context) -> None: ...
         pytest.param(_good, {"weight": 0}, "at least 1", id="weight"),
         pytest.param(_good, {"timeout_s": 0}, "more than 0", id="timeout"),
         pytest.param(_good, {"effect": True, "transparent": True}, "has no key", id="transparent-effect"),
+        pytest.param(_good, {"despite": ["deps"]}, "names `deps`, which is no param", id="despite-nothing"),
+        pytest.param(_needy, {"despite": ["deps"]}, "is no parameter with", id="despite-what-it-needs"),
+        pytest.param(_needy, {"despite": ["lint"], "effect": True}, "cannot run `des", id="effect-despite"),
     ],
 )
 def test_a_declaration_that_cannot_work_is_refused(function: Any, options: Any, words: str) -> None:
