@@ -20,7 +20,7 @@ _NAME: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.
 _NAME_END: Final = re.compile(r"[\w.-]{0,80}")
 _QUOTED: Final = (
     r"(?:\\\\?\"(?P<e>(?:[^\"\\\n]|\\(?![\"n]|\\\")){1,2000})(?:\\n)?\\\\?\"|\\'(?P<f>[^'\\\n]{1,2000})\\'|"
-    r"\"\"\"(?P<t>[^\"\n]{1,2000})\"\"\"|\"(?P<d>(?:[^\"\\\n]|\\.){1,2000})\"|'(?P<s>(?:[^'\\\n]|\\.){1,2000})'|`(?P<b>[^`\n]{1,2000})`)"
+    r"\"\"\"(?P<t>[^\"\n]{1,2000})\"\"\"|\"(?P<d>(?:[^\"\\\n]|\\.|\\\n){1,2000})\"|'(?P<s>(?:[^'\\\n]|\\.){1,2000})'|`(?P<b>[^`\n]{1,2000})`)"
 )
 _TYPE: Final = r"\??:\s{0,3}[A-Za-z_&*][\w.\[\]|<>?:&* ,]{0,50}?\s{0,3}=(?![=>])"
 _SEPARATOR: Final = (
@@ -28,12 +28,20 @@ _SEPARATOR: Final = (
 )
 _WRAPPED: Final = (
     r"(?:[A-Za-z_][\w.:<>&]{0,40}\(\s{0,10}|\(\s{0,30}|new\s+\w{1,30}\(\s{0,10}|"
-    r"ConvertTo-SecureString (?:-String )?)?"
+    r"ConvertTo-SecureString (?:-String )?)?(?:default\s?=\s?|value\s?=\s?)?"
     r"(?P<prefix>[rbuRBUfF@$&]{0,2})"
 )
 _AFTER_QUOTED: Final = re.compile(rf"{_SEPARATOR}\s{{0,30}}+{_WRAPPED}{_QUOTED}")
 _ARGUMENT: Final = re.compile(rf"\\?[\"'`]\s{{0,5}},\s{{0,20}}(?:default\s?=\s?)?(?P<prefix>[rbu]?){_QUOTED}")
 _SETTER: Final = re.compile(rf"\(\s{{0,10}}(?P<prefix>[rbu]?){_QUOTED}\s{{0,10}}[),]")
+_FALLBACK: Final = re.compile(
+    rf"[\"'`]?[\])]?\s{{0,20}}(?:\|\||\?\?|or(?=\s))\s{{0,20}}(?P<prefix>[rbu]?){_QUOTED}"
+)
+_NEXT_LINE: Final = re.compile(
+    r"[\"']?:[ \t]*(?:[|>][-+]?\d?[ \t]*)?\r?\n[ \t]+"
+    r"(?P<bare>[^\s\"'{}\[\]#&*!:][^\s:]{3,500})[ \t]*(?=\r?\n|$)"
+)
+_BESIDES: Final = {"code": _FALLBACK, "yaml": _NEXT_LINE}  # a way that only one style of files has
 _USER: Final = _QUOTED.replace("?P<", "?P<user_")
 _PAIR: Final = re.compile(
     rf"\s?=?\s?\(\s{{0,10}}{_USER}\s{{0,5}},\s{{0,10}}(?P<prefix>[rbu]?){_QUOTED}\s{{0,5}}\)"
@@ -71,6 +79,7 @@ _YAML_MARK: Final = re.compile(r"[!*&][\w:./-]*(?:\s|$)|[|>][-+]?\d?$|[@%]|-\s|~
 _CALL: Final = re.compile(r"[A-Za-z_][\w.]*[(\[{]")
 _REST: Final = re.compile(r"[,&]\w{1,30}=|[ \t][#;]")  # another option, or a remark
 _LINE_ENDS: Final = re.compile(r"(?:\\[nrt])+$")
+_JOINED: Final = re.compile(r"\\\n[ \t]*")  # a line that goes on in the next one
 _SPACED_NAMES: Final = frozenset({"requirepass", "masterauth", "bindpw"})
 _SQL_NAMES: Final = frozenset({"by", "password"})  # IDENTIFIED BY '...', WITH PASSWORD '...'
 
@@ -104,7 +113,7 @@ def assignments_at(text: str, start: int, end: int, style: Style) -> Iterator[As
         group = match.lastgroup or "bare"
         if group == "prefix":
             continue
-        value = _LINE_ENDS.sub("", match[group])
+        value = _LINE_ENDS.sub("", _JOINED.sub("", match[group]))
         prefix = match.groupdict().get("prefix") or ""
         if ("f" in prefix.lower() or "$" in prefix) and "{" in value:
             continue
@@ -119,7 +128,7 @@ def assignments_at(text: str, start: int, end: int, style: Style) -> Iterator[As
             name=name,
             value=value,
             start=match.start(group),
-            end=match.start(group) + len(value),
+            end=match.end(group) if quoted else match.start(group) + len(value),
             is_quoted=quoted,
         )
 
@@ -158,6 +167,8 @@ def _forms(name: str, before: str, style: Style) -> Iterator[re.Pattern[str]]:
     lower = name.lower()
     if style in {"code", "shell", "prose", "lines"} and before.endswith(('"', "'", "`")):
         yield _ARGUMENT
+    if style in _BESIDES:
+        yield _BESIDES[style]
     is_call = before.endswith((".", "->", "::")) or lower.startswith(("set", "with"))
     if style == "code" and (is_call or "." in name):
         yield _SETTER

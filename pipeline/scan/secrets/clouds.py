@@ -33,6 +33,12 @@ CLOUDS: Final[tuple[Pattern, ...]] = (
         "fqodyxdz",
     ),
     pattern("aws-bedrock-key: Amazon Bedrock API key", r"ABSK[A-Za-z0-9+/]{109,269}={0,2}", "absk"),
+    pattern(
+        "aws-bedrock-short-key: Amazon Bedrock API key",
+        r"bedrock-api-key-YmVkcm9jay5hbWF6b25hd3MuY29t[A-Za-z0-9+/=]{20,4000}",
+        "bedrock-api-key-",
+    ),
+    pattern("clickhouse-key: ClickHouse Cloud key", r"4b1d[A-Za-z0-9]{38}(?!\w)", "4b1d"),
     pattern("aws-mws: Amazon MWS token", rf"amzn\.mws\.{UUID}", "amzn.mws."),
     pattern("gcp-api-key: Google API key", rf"AIza{SAFE}{{35}}(?!{SAFE})", "aiza", strength="live"),
     pattern("gcp-oauth-secret: Google OAuth client secret", rf"GOCSPX-{SAFE}{{28}}(?!{SAFE})", "gocspx-"),
@@ -125,7 +131,7 @@ CLOUDS: Final[tuple[Pattern, ...]] = (
     ),
     pattern(
         "gitlab-token: GitLab token",
-        rf"gl(?:pat|dt|rt|rtr|cbt|ptt|ft|imt|agent|oas|soat)-(?:t\d_)?{SAFE}{{20,300}}(?:\.[\w.]{{2,20}})?",
+        rf"gl(?:pat|dt|rt|rtr|cbt|ptt|ft|imt|agent|oas|soat|ffct)-(?:t\d_)?{SAFE}{{20,300}}(?:\.[\w.]{{2,20}})?",
         *(
             "glpat-",
             "gldt-",
@@ -138,8 +144,15 @@ CLOUDS: Final[tuple[Pattern, ...]] = (
             "glagent-",
             "gloas-",
             "glsoat-",
+            "glffct-",
         ),
         strength="live",
+    ),
+    pattern(
+        "gitlab-session: GitLab session",
+        r"_gitlab_session=([0-9a-z]{32})",
+        "_gitlab_session=",
+        is_bounded=False,
     ),
     pattern(
         "gitlab-runner-token: GitLab runner registration token",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 import sys
 from bisect import bisect
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.scan.secrets import (
     assignments,
+    calls,
     clouds,
     files,
     manifests,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 WINDOW: Final = 4096  # characters after an anchor that an expression may look at
 PATTERNS: Final[tuple[Pattern, ...]] = (*clouds.CLOUDS, *services.SERVICES)
 LONGEST_NAME: Final = 40  # that is told: what is longer, or random, may be a secret itself
+_ZEROS: Final = re.compile("A{6,}")
 _STRENGTHS: Final = {"live": 0, "provider": 1, "structure": 2, "generic": 3}
 _TELLING: Final = frozenset(
     {"key", "token", "secret", "password", "pat", "credential", "auth", "apikey", "license"}
@@ -59,7 +62,7 @@ class Engine:
         for one in PATTERNS:
             for anchor in one.anchors:
                 actions.setdefault(anchor, []).append(one)
-        for anchor, reader in places.READERS:
+        for anchor, reader in (*places.READERS, *calls.READERS):
             actions.setdefault(anchor, []).append(reader)
         actions.setdefault("kind", []).append(manifests.kubernetes_secret)
         for trigger in names.TRIGGERS:
@@ -128,6 +131,8 @@ def matched(one: Pattern, text: str, at: int) -> Iterator[Hit]:
 def is_example(value: str) -> bool:
     """Whether credentials of a vendor's form are made up: counted, repeated or worded."""
     tail = value[-30:]
+    if len(value) >= 60:
+        value = _ZEROS.sub("", value)  # bytes that are zero in the head of a token
     return is_stopgap(value) or randomness.bits(tail) < 1.6 * len(tail) or "{" in value
 
 
@@ -176,7 +181,9 @@ def assigned(text: str, start: int, end: int, kind: FileKind) -> Iterator[Hit]:
                 end=one.end,
             )
             continue
-        is_strict = kind.is_trying or (kind.style == "prose" and not one.is_quoted)
+        is_strict = kind.is_trying or (
+            kind.style == "prose" and not one.is_quoted and not _is_line(text, start, one.end)
+        )
         if is_elsewhere(one.value) or one.value.lower() in name.lower():
             continue
         judge = looks_like_password if promise == "password" else looks_like_token
@@ -192,6 +199,14 @@ def assigned(text: str, start: int, end: int, kind: FileKind) -> Iterator[Hit]:
                 end=one.end,
                 confidence="low",
             )
+
+
+def _is_line(text: str, start: int, end: int) -> bool:
+    """Whether a line holds what is from `start` to `end` and nothing besides."""
+    line = text.rfind("\n", 0, start) + 1
+    following = text.find("\n", end)
+    around = text[line:start] + text[end : following if following >= 0 else len(text)]
+    return not around.strip(" \t\r-*`")
 
 
 def _without_overlaps(found: Sequence[Hit]) -> list[Hit]:
@@ -229,6 +244,7 @@ def rules_digest() -> str:
     digest = hashlib.sha256()
     modules = (
         assignments,
+        calls,
         clouds,
         files,
         manifests,

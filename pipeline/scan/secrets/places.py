@@ -66,6 +66,10 @@ _LOGIN: Final = re.compile(
 _STDIN: Final = re.compile(
     r"(?:echo|printf)(?: -n| '%s')? [\"']?([^\s\"'$]{4,256})[\"']?\s{0,3}\|[^|\n]{0,200}$"
 )
+_CHPASSWD: Final = re.compile(
+    r"(?:echo|printf)(?: -[ne]{1,2}| '%s')?\s{1,3}[\"']?[\w.-]{1,64}:([^\s\"'$:]{4,256})[\"']?"
+    r"\s{0,3}\|[^|\n]{0,40}$"
+)
 _GO_DSN: Final = re.compile(r"[\"'`]([\w.-]{1,64}):([^\s\"'`@/:]{4,128})$")
 _PGPASS: Final = re.compile(
     r"(?:^|\n|[\"'])[\w.*/\[\]-]{1,253}:(?:\d{1,5}|\*):[\w*-]{1,64}:[\w.*-]{1,64}:((?:[^:\s\"'\\]|\\.){3,256})"
@@ -116,13 +120,13 @@ def url_password(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
     if (
         password == user
         or password.endswith((")s", ")d"))
-        or not _is_chosen(password, is_strict=kind.is_trying)
+        or not is_chosen(password, is_strict=kind.is_trying)
     ):
         return
     yield hit("url-password: password in a URL", text, match, 2)
 
 
-def _is_chosen(password: str, *, is_strict: bool) -> bool:
+def is_chosen(password: str, *, is_strict: bool) -> bool:
     """Whether a password in a place made for one is real; there a short or worded one is real as well."""
     if is_strict:
         return looks_like_password(password, is_strict=True) or looks_like_token(password, is_strict=True)
@@ -139,7 +143,7 @@ def _is_chosen(password: str, *, is_strict: bool) -> bool:
 def oracle_password(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
     """`jdbc:oracle:thin:user/password@host`."""
     match = _ORACLE.match(text, at)
-    if match and match[1] != match[2] and _is_chosen(match[2], is_strict=kind.is_trying):
+    if match and match[1] != match[2] and is_chosen(match[2], is_strict=kind.is_trying):
         yield hit("url-password: password in a URL", text, match, 2)
 
 
@@ -198,7 +202,7 @@ def putty_key(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
             title="PuTTY private key",
             strength="structure",
             value="".join(match[1].split()),
-            start=at,
+            start=match.start(1),
             end=match.end(),
         )
 
@@ -223,14 +227,14 @@ def _encoded_pair(rule: str, form: re.Pattern[str], text: str, at: int, kind: Fi
     if match is None or is_stopgap(match[1]):
         return
     user, colon, password = (decoded(match[1]) or "").partition(":")
-    if colon and user != password and _is_chosen(password, is_strict=kind.is_trying):
+    if colon and user != password and is_chosen(password, is_strict=kind.is_trying):
         yield hit(rule, text, match)
 
 
 def npm_password(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
     """`_password` of an .npmrc, in base64."""
     match = _NPM_PASSWORD.match(text, at)
-    if match and _is_chosen(decoded(match[1]) or match[1], is_strict=kind.is_trying):
+    if match and is_chosen(decoded(match[1]) or match[1], is_strict=kind.is_trying):
         yield hit("npm-auth: registry credentials", text, match)
 
 
@@ -241,7 +245,7 @@ def bearer(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
         yield hit("bearer-token: token in a header", text, match, strength="generic")
 
 
-def _simple(rule: str, *forms: re.Pattern[str]) -> Callable[[str, int, FileKind], Iterator[Hit]]:
+def chosen_by(rule: str, *forms: re.Pattern[str]) -> Callable[[str, int, FileKind], Iterator[Hit]]:
     """Return a reader for an expression whose last group is a password."""
 
     def read(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
@@ -252,7 +256,7 @@ def _simple(rule: str, *forms: re.Pattern[str]) -> Callable[[str, int, FileKind]
             last = match.lastindex or 1
             password = match[last]
             is_name_again = last > 1 and match[1] == password
-            is_real = not is_harmless(password) and _is_chosen(password, is_strict=kind.is_trying)
+            is_real = not is_harmless(password) and is_chosen(password, is_strict=kind.is_trying)
             if is_real and not is_name_again:
                 yield hit(rule, text, match, last)
             return
@@ -265,6 +269,11 @@ def piped_password(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
     yield from _before("command-line-password: password on a command line", _STDIN, text, at, kind)
 
 
+def changed_password(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
+    """`echo USER:PASSWORD | chpasswd`."""
+    yield from _before("command-line-password: password on a command line", _CHPASSWD, text, at, kind)
+
+
 def go_password(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
     """`user:password@tcp(host)`, the data source names of Go's MySQL driver."""
     yield from _before("url-password: password in a data source name", _GO_DSN, text, at, kind)
@@ -272,14 +281,14 @@ def go_password(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
 
 def _before(rule: str, form: re.Pattern[str], text: str, at: int, kind: FileKind) -> Iterator[Hit]:
     match = form.search(text, max(0, at - 400), at)
-    if match and _is_chosen(match[match.lastindex or 1], is_strict=kind.is_trying):
+    if match and is_chosen(match[match.lastindex or 1], is_strict=kind.is_trying):
         yield hit(rule, text, match, match.lastindex or 1)
 
 
 def pgpass(text: str) -> Iterator[Hit]:
     """Lines of a password file of PostgreSQL."""
     for match in _PGPASS.finditer(text):
-        if _is_chosen(match[1], is_strict=False):
+        if is_chosen(match[1], is_strict=False):
             yield hit("pgpass: password of PostgreSQL", text, match)
 
 
@@ -295,22 +304,23 @@ READERS: Final = (
     ("basic ", basic_auth),
     ("bearer ", bearer),
     ("authorization", bearer),
-    ("identified by ", _simple("sql-password: password of a database user", _IDENTIFIED)),
-    ("identified with ", _simple("sql-password: password of a database user", _IDENTIFIED)),
+    ("identified by ", chosen_by("sql-password: password of a database user", _IDENTIFIED)),
+    ("identified with ", chosen_by("sql-password: password of a database user", _IDENTIFIED)),
     ('"auth', docker_auth),
     ("_auth", npm_auth),
     (":_password", npm_password),
-    ("login ", _simple("netrc: password in a netrc file", _NETRC)),
-    ("login\n", _simple("netrc: password in a netrc file", _NETRC)),
-    ("machine ", _simple("netrc: password in a netrc file", _NETRC_ALONE)),
-    (" -u ", _simple("command-line-password: password on a command line", _CURL)),
-    ("--user", _simple("command-line-password: password on a command line", _CURL)),
-    ("--proxy-user", _simple("command-line-password: password on a command line", _CURL)),
-    ("mysql", _simple("command-line-password: password on a command line", _MYSQL)),
-    ("mariadb", _simple("command-line-password: password on a command line", _MYSQL)),
-    (" login ", _simple("command-line-password: password on a command line", _LOGIN)),
+    ("login ", chosen_by("netrc: password in a netrc file", _NETRC)),
+    ("login\n", chosen_by("netrc: password in a netrc file", _NETRC)),
+    ("machine ", chosen_by("netrc: password in a netrc file", _NETRC_ALONE)),
+    (" -u ", chosen_by("command-line-password: password on a command line", _CURL)),
+    ("--user", chosen_by("command-line-password: password on a command line", _CURL)),
+    ("--proxy-user", chosen_by("command-line-password: password on a command line", _CURL)),
+    ("mysql", chosen_by("command-line-password: password on a command line", _MYSQL)),
+    ("mariadb", chosen_by("command-line-password: password on a command line", _MYSQL)),
+    (" login ", chosen_by("command-line-password: password on a command line", _LOGIN)),
     ("--password-stdin", piped_password),
+    ("chpasswd", changed_password),
     ("@tcp(", go_password),
     ("@unix(", go_password),
-    ("sshpass ", _simple("command-line-password: password on a command line", _SSHPASS)),
+    ("sshpass ", chosen_by("command-line-password: password on a command line", _SSHPASS)),
 )

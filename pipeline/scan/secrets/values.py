@@ -54,6 +54,9 @@ UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 _TOKEN: Final = re.compile(r"[\w.~+/=:!@#$%^&*(){}\[\]|;,<>?'-]+", re.ASCII)
 _CASES: Final = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
 _WORDED: Final = re.compile(r"[-_.][A-Za-z]{2,12}[-_.]")
+_COINED: Final = re.compile(
+    r"(?:[A-Za-z]{3,12}[-_.]){2,5}\d{3,6}(?:[-_.][A-Za-z]{3,12}){0,3}"
+)  # words and a number
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]{8,64}={0,2}")
 
 # What vendors print in their documentation.
@@ -168,11 +171,13 @@ def looks_like_password(value: str, *, is_strict: bool) -> bool:
     if is_strict:
         return weight >= 42 and kinds >= 3
     if kinds >= 3 and has_digit and len(value) >= 8:
-        return weight >= 14
+        return weight >= 12
+    if _COINED.fullmatch(value):
+        return True
     if weight < 1.6 * len(value):
         return False  # words, and little between them
     if has_digit:
-        return weight >= 24 and (kinds >= 2 or weight >= 44)
+        return weight >= 16 and (kinds >= 2 or weight >= 44)
     share = weight / len(value)
     changes = len(_CASES.findall(value))  # between lower and upper case: words have few
     if kinds >= 3 or changes >= 3:
