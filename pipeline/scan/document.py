@@ -39,7 +39,7 @@ class Document:
 
 def dump_document(document: Document) -> str:
     """The document as JSON."""
-    plain = {"schema": SCHEMA, **_converter().unstructure(document)}
+    plain = {"schema": SCHEMA, **converter().unstructure(document)}
     return json.dumps(plain, ensure_ascii=False) + "\n"
 
 
@@ -56,28 +56,29 @@ def parse_document(text: str, name: str) -> Document:
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
         raise FindingsUnreadable(name, f"expected `schema` {SCHEMA}")
     try:
-        document: Document = _converter().structure(data, Document)
+        document: Document = converter().structure(data, Document)
     except Exception as error:  # a group of cattrs, or what its hooks raise
         raise FindingsUnreadable(name, f"it does not fit: {error}") from error
     return document
 
 
 @lru_cache(maxsize=1)
-def _converter() -> Any:
+def converter() -> Any:
+    """What turns findings into JSON's values and back; raises what `structure` of cattrs does."""
     from cattrs import Converter
 
-    converter = Converter(forbid_extra_keys=False, detailed_validation=False)
-    converter.register_unstructure_hook(datetime.date, datetime.date.isoformat)
-    converter.register_structure_hook(datetime.date, lambda text, _: datetime.date.fromisoformat(text))
+    made = Converter(forbid_extra_keys=False, detailed_validation=False)
+    made.register_unstructure_hook(datetime.date, datetime.date.isoformat)
+    made.register_structure_hook(datetime.date, lambda text, _: datetime.date.fromisoformat(text))
     names = {place: name for name, place in PLACES.items()}
 
     def place_out(place: Any) -> dict[str, Any]:
-        return {"kind": names[type(place)], **converter.unstructure(place, type(place))}
+        return {"kind": names[type(place)], **made.unstructure(place, type(place))}
 
     def place_in(data: dict[str, Any], _: object) -> Any:
         rest = {key: value for key, value in data.items() if key != "kind"}
-        return converter.structure(rest, PLACES[data["kind"]])
+        return made.structure(rest, PLACES[data["kind"]])
 
-    converter.register_unstructure_hook_func(lambda of: of == Place, place_out)
-    converter.register_structure_hook_func(lambda of: of == Place, place_in)
-    return converter
+    made.register_unstructure_hook_func(lambda of: of == Place, place_out)
+    made.register_structure_hook_func(lambda of: of == Place, place_in)
+    return made

@@ -7,22 +7,20 @@ is. The occurrence matters: without it a second, new problem with the same text 
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import hmac
-import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pipeline.scan.finding import Finding, InFile, InPackage, InRequest
+from pipeline.scan.fingerprint_spots import Spots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 VERSION: Final = "pipeline/v1"
 HARD_CODED: Final = frozenset({259, 321, 798})  # CWEs whose code holds a secret: its literals are left out
-_SPACE: Final = re.compile(r"\s+")
 
 
 def fingerprint(*parts: str) -> str:
@@ -40,119 +38,6 @@ def secret_fingerprint(key: bytes, rule: str, value: str) -> str:
     return hmac.new(key, message, hashlib.sha256).hexdigest()[:32]
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The lines of one symbol or statement."""
-
-    first: int
-    last: int
-    name: str = ""  # of a symbol
-    node: ast.stmt | None = None  # of a statement
-
-
-@dataclass(frozen=True, slots=True)
-class SourceText:
-    """One file, ready to say what is at a line."""
-
-    lines: tuple[str, ...]
-    symbols: tuple[Span, ...] = ()
-    statements: tuple[Span, ...] = ()
-    by_line: dict[int, tuple[str, ast.stmt | None]] = field(default_factory=dict, compare=False)
-
-    def at(self, line: int) -> tuple[str, ast.stmt | None]:
-        """The innermost symbol and statement around a line; "" at the top of the module."""
-        if line not in self.by_line:
-            around = [one for one in self.symbols if one.first <= line <= one.last]
-            inside = [one for one in self.statements if one.first <= line <= one.last]
-            name = min(around, key=lambda one: one.last - one.first).name if around else ""
-            node = min(inside, key=lambda one: one.last - one.first).node if inside else None
-            self.by_line[line] = (name, node)
-        return self.by_line[line]
-
-
-def read_source(path: str, text: str) -> SourceText:
-    """A file's lines and, of Python that parses, its symbols and statements."""
-    lines = tuple(text.splitlines())
-    if not path.endswith((".py", ".pyi")):
-        return SourceText(lines)
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return SourceText(lines)
-    symbols: list[Span] = []
-    statements: list[Span] = []
-    stack: list[tuple[ast.AST, str]] = [(tree, "")]
-    while stack:
-        node, around = stack.pop()
-        for child in ast.iter_child_nodes(node):
-            name = around
-            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                name = f"{around}.{child.name}" if around else child.name
-                first = min([child.lineno, *(one.lineno for one in child.decorator_list)])
-                symbols.append(Span(first, child.end_lineno or child.lineno, name))
-            if isinstance(child, ast.stmt):
-                statements.append(Span(child.lineno, child.end_lineno or child.lineno, node=child))
-            if not isinstance(child, ast.expr):
-                stack.append((child, name))
-    return SourceText(lines, tuple(symbols), tuple(statements))
-
-
-def snippet(source: SourceText, line: int, *, mask: bool = False) -> str:
-    """Name what stands at a line by its content: 16 hex digits; "" where there is no such line.
-
-    Args:
-        mask: Leave literals out, which are the secret itself.
-    """
-    _, node = source.at(line)
-    if node is not None and (text := _unparsed(_head(node, mask=mask))):
-        return _hash(text)
-    if not 0 < line <= len(source.lines):
-        return ""
-    bare = _SPACE.sub("", source.lines[line - 1]).rstrip(",")
-    return _hash(re.sub(r"(['\"]).*\1|[:=].*", "", bare) if mask else bare)
-
-
-def _unparsed(node: ast.stmt) -> str:
-    """A statement on one line; "" for one that cannot be written, as when it is nested too deeply."""
-    try:
-        return ast.unparse(node)
-    except (ValueError, RecursionError):
-        return ""
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _head(node: ast.stmt, *, mask: bool) -> ast.stmt:
-    """A statement without the statements inside it, on one line."""
-    parts = {
-        name: value
-        for name, value in ast.iter_fields(node)
-        if name not in {"body", "orelse", "finalbody", "handlers", "cases"}
-    }
-    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
-        if hasattr(node, name):
-            parts[name] = [ast.Pass()] if name == "body" else []
-    head = type(node)(**parts)
-    if isinstance(node, ast.Try):
-        head = ast.If(test=ast.Name("try"), body=[ast.Pass()], orelse=[])
-    elif isinstance(node, ast.Match):
-        head = ast.If(test=node.subject, body=[ast.Pass()], orelse=[])
-    head = ast.fix_missing_locations(head)
-    return _Masked().visit(head) if mask else head
-
-
-class _Masked(ast.NodeTransformer):
-    """Leaves literals out."""
-
-    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
-        return ast.copy_location(ast.Constant(value=...), node)
-
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.Constant:
-        return ast.copy_location(ast.Constant(value=...), node)
-
-
 def identify(findings: Iterable[Finding], texts: Mapping[str, str]) -> list[Finding]:
     """Give each finding its `id` and `moved_id`, and places in files their symbol and snippet.
 
@@ -163,25 +48,29 @@ def identify(findings: Iterable[Finding], texts: Mapping[str, str]) -> list[Find
     return identify_each([list(findings)], texts)[0]
 
 
-def identify_each(groups: Sequence[Sequence[Finding]], texts: Mapping[str, str]) -> list[list[Finding]]:
+def identify_each(
+    groups: Sequence[Sequence[Finding]], texts: Mapping[str, str], spots: Spots | None = None
+) -> list[list[Finding]]:
     """Name the findings of several scanners, each as if it were alone; a file is read once for all of them.
 
     One file's code is held at a time: that of a large project would take hundreds of megabytes.
+
+    Args:
+        spots: What is known of an earlier run; takes what this one saw.
     """
+    spots = spots or Spots()
     named = [list(group) for group in groups]
     seen: list[Counter[tuple[str, ...]]] = [Counter() for _ in groups]
     order = [(number, index) for number, group in enumerate(groups) for index in range(len(group))]
-    path, source = "", SourceText(())
+    path, file = "", Spots().of("", "")
     for number, index in sorted(order, key=lambda where: _position(groups[where[0]][where[1]])):
         one = named[number][index]
         place = one.place
         if isinstance(place, InFile) and place.path in texts and one.kind != "secret":
             if place.path != path:
-                path, source = place.path, read_source(place.path, texts[place.path])
-            mask = not HARD_CODED.isdisjoint(one.cwe)
-            symbol = place.symbol or source.at(place.line)[0]
-            placed = replace(place, symbol=symbol, snippet=snippet(source, place.line, mask=mask))
-            one = replace(one, place=placed)
+                path, file = place.path, spots.of(place.path, texts[place.path])
+            symbol, named_by = file.at(place.line, mask=not HARD_CODED.isdisjoint(one.cwe))
+            one = replace(one, place=replace(place, symbol=place.symbol or symbol, snippet=named_by))
         named[number][index] = _named(one, seen[number])
     return named
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping  # noqa: TC003 - read when a result is loaded
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pipeline.scan.finding import DataSource, Finding  # noqa: TC001 - read when a result is loaded
 
@@ -58,6 +58,7 @@ class Scan:
     hint: str = ""  # what to do about that
     version: str = ""  # of the tool
     data: tuple[DataSource, ...] = ()
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what each file uses, till `settle`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,7 @@ class Ran:
 
 
 class CommandScanner(Protocol):
-    """A tool that is run in a container."""
+    """A tool that is run in a container, and that judges each file alone: what it says of one can be kept."""
 
     @property
     def name(self) -> str:
@@ -111,11 +112,30 @@ class CommandScanner(Protocol):
     def wants(self, paths: Sequence[str]) -> list[str]:
         """Which of the project's files it looks at; none: the scanner is left out."""
 
+    def settings(self, paths: Sequence[str]) -> list[str]:
+        """Which of the project's files change what it says of others."""
+
+    def expects(self, target: Target) -> list[str]:
+        """The files it has to look at, of those it wants; sorted."""
+
     def commands(self, target: Target) -> Sequence[Command]:
         """What to run; several where one bad file would stop the tool for the others."""
 
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
         """What the runs say, one for each command, in order; never raises for what a tool printed."""
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A tool whose answer needs all files: what it says of each is put together in the end."""
+
+    def settle(self, scan: Scan) -> Scan:
+        """The findings that hold when all files are known."""
+
+
+def unchecked(missed: Sequence[Missed]) -> str:
+    """Why a scan is incomplete that missed some files; "" when it missed none."""
+    return f"{len(missed)} files were not checked" if missed else ""
 
 
 def broken(scanner: str, coverage: Coverage, reason: str, *, state: State = "error", hint: str = "") -> Scan:
@@ -137,11 +157,20 @@ def looked(
     return Scan(
         scanner=scanner,
         state="incomplete" if missed else "complete",
-        reason=f"{len(missed)} files were not checked" if missed else "",
+        reason=unchecked(missed),
         coverage=counted("files", expected, missed),
         findings=tuple(findings),
         version=version,
     )
+
+
+def json_table(stdout: bytes, needed: frozenset[str]) -> dict[str, Any] | None:
+    """The table a tool printed; None when it is none, or lacks one of these keys."""
+    try:
+        table = json.loads(stdout)
+    except ValueError:
+        return None
+    return table if isinstance(table, dict) and needed <= table.keys() else None
 
 
 def json_rows(stdout: bytes, needed: frozenset[str]) -> list[dict[str, Any]] | None:
@@ -150,5 +179,9 @@ def json_rows(stdout: bytes, needed: frozenset[str]) -> list[dict[str, Any]] | N
         rows = json.loads(stdout)
     except ValueError:
         return None
-    is_list = isinstance(rows, list) and all(isinstance(row, dict) and needed <= row.keys() for row in rows)
-    return rows if is_list else None
+    return rows if are_rows(rows, needed) else None
+
+
+def are_rows(rows: object, needed: frozenset[str]) -> bool:
+    """Whether this is a list of tables, each with these keys."""
+    return isinstance(rows, list) and all(isinstance(row, dict) and needed <= row.keys() for row in rows)

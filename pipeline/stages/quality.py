@@ -139,8 +139,8 @@ def lints(settings: Mapping[str, Any] | None = None) -> tuple[CommandScanner, ..
 
 async def run_lints(ctx: Context) -> list[Scan]:
     """Run the linters for which the project has files, side by side."""
-    from pipeline.stages.scanning import read_files
     from pipeline.stages.looking import run_scanners
+    from pipeline.stages.scanning import read_files
 
     files = read_files(ctx)
     known = lints(ctx.config.get("quality", {}))

@@ -14,8 +14,8 @@ async def sast(ctx: Context, checkout: Source) -> Findings:
     from pipeline.scan.sast.ruff import Ruff
     from pipeline.scan.sast.semgrep import Semgrep
     from pipeline.stages.contents import Texts
+    from pipeline.stages.looking import run_scanners
     from pipeline.stages.scanning import conclude, read_files
-    from pipeline.stages.tools import run_scanners
 
     files = read_files(ctx)
     chosen = set(ctx.config.get("sast", {}).get("scanners", ()))

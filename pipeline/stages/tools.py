@@ -5,33 +5,26 @@ What a tool said is handed to its scanner as it is; nothing here judges an exit 
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import tempfile
-import zlib
-from dataclasses import replace
 from importlib.resources import files
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pipeline.digest import digest_bytes
 from pipeline.errors import PipelineError
 from pipeline.scan.bundle_tools import imported_wheels
 from pipeline.scan.data import data_folder
-from pipeline.scan.finding import InFile
-from pipeline.scan.scanner import Coverage, Missed, Ran, Target, broken
-from pipeline.stages.containers import SOURCE, escaped, source, with_env
-from pipeline.stages.contents import MOST_FILE_BYTES, Part, too_large
+from pipeline.scan.scanner import Ran
+from pipeline.stages.containers import SOURCE, source, with_env
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import dagger
 
     from pipeline.graph.context import Context
-    from pipeline.scan.finding import Finding
-    from pipeline.scan.scanner import Command, CommandScanner, Scan
+    from pipeline.scan.scanner import Command
 
 HOME: Final = "/home/scan"  # empty: no setting of a user leaks in
 OUT: Final = "/scan-out"
@@ -67,19 +60,8 @@ INSTALL: Final = (
     "--only-binary=:all:",
     "--root-user-action=ignore",
 )
-IN_PARTS: Final = frozenset({"bandit"})  # scanners that are slow and judge each file alone
-PARTS: Final = 6
-# Scanners that look at nothing but what they want and, by themselves, at settings of these names.
-NARROW: Final = IN_PARTS | {"check-jsonschema", "hadolint", "ruff", "shellcheck", "vulture", "zizmor"}
-SETTINGS: Final = frozenset(
-    {".bandit", ".hadolint.yaml", ".hadolint.yml", "pyproject.toml", "zizmor.yml", "zizmor.yaml"}
-)
-MOST_NAMED: Final = 2000  # files; of more the whole project is given
-LEAST_IN_PARTS: Final = 60  # Python files; fewer are one part
-STATES: Final = ("complete", "skipped", "incomplete", "stale", "unsupported", "unavailable", "error")
 TIMED_OUT: Final = 124  # exit code of `timeout`; where it is busybox's, or had to kill, it is one of
 STOPPED: Final = (137, 143)
-SIGNALS: Final = range(129, 193)  # exit codes of what a signal ended
 
 
 class NoSuchTool(PipelineError):
@@ -188,185 +170,3 @@ def _read(folder: Path) -> dict[str, bytes]:
         with path.open("rb") as stream:
             said[path.name] = stream.read(MOST_BYTES + 1)
     return said
-
-
-async def run_scanners(
-    ctx: Context, scanners: Sequence[CommandScanner], files: Mapping[str, bytes]
-) -> list[Scan]:
-    """Run scanners side by side over the project, each in a container with its own tool; answers in order.
-
-    One that cannot be installed is unavailable; the others look all the same.
-    """
-    import anyio
-
-    answers: dict[str, Scan] = {}
-
-    async def work(scanner: CommandScanner) -> None:
-        import dagger
-
-        try:
-            container = await (await tool_container(ctx, scanner.name)).sync()
-        except dagger.QueryError as error:
-            answers[scanner.name] = not_installed(scanner, files, error)
-        else:
-            answers[scanner.name] = await run_in_parts(ctx, container, scanner, files)
-
-    async with anyio.create_task_group() as group:
-        for one in scanners:
-            group.start_soon(work, one)
-    return [answers[one.name] for one in scanners]
-
-
-async def run_in_parts(
-    ctx: Context, container: dagger.Container, scanner: CommandScanner, files: Mapping[str, bytes]
-) -> Scan:
-    """Run a scanner over the files it wants; one that is slow and judges each file alone, over parts of them.
-
-    Where these did not change, whatever else did, the engine has the answer.
-    """
-    import anyio
-
-    wanted = scanner.wants(sorted(files))
-    if scanner.name not in NARROW or len(wanted) > MOST_NAMED:
-        ready = await with_project(ctx, container, without=too_large(files))
-        return await run_scanner(ctx, ready, scanner, files)
-    parts = parts_of(wanted) if scanner.name in IN_PARTS else [wanted]
-    settings = [name for name in files if PurePosixPath(name).name in SETTINGS]
-    scans: dict[int, Scan] = {}
-
-    async def work(number: int) -> None:
-        names = dict.fromkeys([*parts[number], *settings])
-        some = await source(ctx, include=[escaped(name) for name in names])
-        ready = container.with_mounted_directory(SOURCE, some).with_workdir(SOURCE)
-        scans[number] = await run_scanner(ctx, ready, scanner, Part(files, names))
-
-    async with anyio.create_task_group() as group:
-        for number in range(len(parts)):
-            group.start_soon(work, number)
-    whole = joined([scans[number] for number in sorted(scans)]) if len(scans) > 1 else scans[0]
-    return with_large(whole, scanner.wants(too_large(files)))
-
-
-def parts_of(names: Sequence[str]) -> list[list[str]]:
-    """Divide Python files by their paths alone; other files, which are settings, are in each part."""
-    code = [name for name in names if name.endswith(".py")]
-    if len(code) < LEAST_IN_PARTS:
-        return [list(names)]
-    parts: list[list[str]] = [[] for _ in range(PARTS)]
-    for name in code:
-        parts[zlib.crc32(os.fsencode(name)) % PARTS].append(name)
-    settings = [name for name in names if not name.endswith(".py")]
-    return [[*part, *settings] for part in parts if part]
-
-
-def joined(scans: Sequence[Scan]) -> Scan:
-    """One answer of those for parts; the worst state is the state of all."""
-    worst = max(scans, key=lambda one: STATES.index(one.state))
-    before = [one.coverage for one in scans]
-    coverage = Coverage(
-        unit=before[0].unit,
-        expected=sum(one.expected for one in before),
-        seen=sum(one.seen for one in before),
-        missed=tuple(sorted((one for each in before for one in each.missed), key=lambda one: one.what)),
-    )
-    found = tuple(finding for one in scans for finding in one.findings)
-    reason = worst.reason
-    if worst.state == "incomplete":
-        reason = f"{len(coverage.missed)} files were not checked"
-    return replace(worst, coverage=coverage, reason=reason, findings=tuple(sorted(found, key=place_of)))
-
-
-def place_of(finding: Finding) -> tuple[str, int]:
-    """Where a finding is, to sort by."""
-    place = finding.place
-    return (place.path, place.line) if isinstance(place, InFile) else ("", 0)
-
-
-def not_installed(scanner: CommandScanner, files: Mapping[str, bytes], error: dagger.QueryError) -> Scan:
-    """The answer of a scanner whose tool could not be had."""
-    coverage = Coverage(unit="files", expected=len(scanner.wants(sorted(files))), seen=0)
-    reason = f"`{scanner.name}` could not be installed: {last_words(error)}"
-    hint = "`pipeline prefetch --bundle` and `--import` bring tools and images to machines without a network"
-    return broken(scanner.name, coverage, reason, state="unavailable", hint=hint)
-
-
-def last_words(error: dagger.QueryError) -> str:
-    """The one line of an error of the engine that says most."""
-    lines = str(getattr(error, "stderr", "") or error).strip().splitlines()
-    return next((line for line in reversed(lines) if line.strip()), "")[:300]
-
-
-async def run_scanner(
-    ctx: Context, container: dagger.Container, scanner: CommandScanner, files: Mapping[str, bytes]
-) -> Scan:
-    """Run one scanner over the project's files in a container that has its tool.
-
-    Args:
-        files: The project's files by path; the scanner takes those it wants.
-    """
-    import dagger
-
-    wanted = Part(files, scanner.wants(sorted(files)))
-    large = scanner.wants(too_large(files))
-    options = ctx.options.get(scanner.name, {})
-    target = Target(
-        root=SOURCE,
-        files=wanted,
-        version=locked_version(scanner.name),
-        options=options if isinstance(options, dict) else {},
-    )
-    nothing = Coverage(unit="files", expected=len(wanted) + len(large), seen=0)
-    answers = []
-    for command in scanner.commands(target):
-        tool = command.argv[0]
-        try:
-            ran = await run_command(container, command)
-        except dagger.QueryError as error:  # the sandbox's own words: out of memory, the disk is full
-            return broken(scanner.name, nothing, f"`{tool}` could not run: {sandbox_words(error)}")
-        if why := why_useless(ran, command):
-            return broken(scanner.name, nothing, f"`{tool}` {why}")
-        answers.append(ran)
-    try:
-        scan = scanner.read(target, answers)
-    except Exception as error:  # noqa: BLE001 - told: what one tool prints must not end the others
-        reason = f"what `{scanner.name}` said cannot be understood ({type(error).__name__}: {error})"
-        return broken(scanner.name, nothing, reason[:500])
-    return with_large(scan, large)
-
-
-def why_useless(ran: Ran, command: Command) -> str:
-    """Why what a tool left is not worth reading; "" if it is."""
-    if ran.exit_code is None:
-        return f"was stopped after {command.timeout_s:g} s"
-    if ran.exit_code in SIGNALS:
-        number = ran.exit_code - 128
-        names = {one.value: one.name for one in signal.Signals}
-        return f"was ended by {names.get(number, f'signal {number}')}"
-    if ran.exit_code < 0:
-        return "left nothing: there is no room on the disk"
-    return f"said more than {MOST_BYTES // 1024**2} MiB" if ran.is_cut else ""
-
-
-def sandbox_words(error: dagger.QueryError) -> str:
-    """What the engine says of a container it could not run to its end."""
-    return str(error).splitlines()[0][:300]
-
-
-def with_large(scan: Scan, large: Sequence[str]) -> Scan:
-    """Tell files that were left out for their size as missed."""
-    if not large:
-        return scan
-    before = scan.coverage
-    why = f"it has more than {MOST_FILE_BYTES // 1024**2} MiB"
-    coverage = replace(
-        before,
-        expected=before.expected + len(large),
-        missed=(*before.missed, *(Missed(what=path, why=why) for path in large)),
-    )
-    said = f"{len(large)} files have more than {MOST_FILE_BYTES // 1024**2} MiB, such as {large[0]}"
-    return replace(
-        scan,
-        coverage=coverage,
-        state="incomplete" if scan.state == "complete" else scan.state,
-        reason="; ".join(part for part in (scan.reason, said) if part),
-    )

@@ -35,7 +35,8 @@ from pipeline.scan.finding import Finding, InFile, Rule, Severity, Witness
 from pipeline.scan.scanner import Command, Scan, counted
 from pipeline.stages.scanning import conclude, read_files
 from pipeline.stages.contents import too_large
-from pipeline.stages.tools import run_scanner, with_project
+from pipeline.stages.looking import run_scanner
+from pipeline.stages.tools import with_project
 
 drop = ["*"]
 
@@ -50,6 +51,12 @@ class Fake:
 
     def wants(self, paths):
         return [path for path in paths if path.endswith(".txt")]
+
+    def settings(self, paths):
+        return []
+
+    def expects(self, target):
+        return sorted(target.files)
 
     def commands(self, target):
         return [Command(argv=("sh", "-c", self.script), outputs=("/tmp/out",), timeout_s=self.limit_s)]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NAMED: Final = re.compile(r"(?:.*\.)?(?:Dockerfile|Containerfile)(?:\..*)?", re.IGNORECASE)
 DOES_NOT_PARSE: Final = "DL1000"
+SETTINGS: Final = frozenset({".hadolint.yaml", ".hadolint.yml"})
 CANARY: Final = "/canary/Dockerfile"
 COLUMNS: Final = frozenset({"code", "file", "level", "line", "column", "message"})
 CANARY_TEXT: Final = "FROM debian\nRUN cd /tmp && sudo apt-get install x\n"
@@ -31,6 +32,14 @@ class Hadolint:
         """Every Dockerfile, by its name."""
         return [path for path in paths if NAMED.fullmatch(PurePosixPath(path).name)]
 
+    def settings(self, paths: Sequence[str]) -> list[str]:
+        """Those that hadolint looks for by itself."""
+        return [path for path in paths if PurePosixPath(path).name in SETTINGS]
+
+    def expects(self, target: Target) -> list[str]:
+        """Every one it wants."""
+        return sorted(target.files)
+
     def commands(self, target: Target) -> list[Command]:
         """One run over all; a file that does not parse is a finding and stops nothing."""
         paths = [f"{target.root}/{path}" for path in sorted(target.files)]
@@ -39,7 +48,7 @@ class Hadolint:
 
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
         """Findings; missed is what does not parse."""
-        expected = sorted(target.files)
+        expected = self.expects(target)
         rows = json_rows(ran[0].stdout, COLUMNS)
         if rows is None:
             reason = f"hadolint gave no list of findings: {ran[0].last_words}"

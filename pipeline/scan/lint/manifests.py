@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Finding, InFile, Rule, Severity, Witness
-from pipeline.scan.scanner import Command, Missed, Ran, broken, counted, looked
+from pipeline.scan.scanner import Command, Missed, Ran, broken, counted, json_table, looked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +43,15 @@ class Manifests:
         """Every file whose path says what it is."""
         return [path for path in paths if schema_of(path)]
 
+    def settings(self, paths: Sequence[str]) -> list[str]:
+        """None: the schemas come with the tool."""
+        del paths
+        return []
+
+    def expects(self, target: Target) -> list[str]:
+        """Every one it wants."""
+        return sorted(target.files)
+
     def commands(self, target: Target) -> list[Command]:
         """One run for each schema, and the canary's."""
         runs = [
@@ -54,7 +62,7 @@ class Manifests:
 
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
         """Findings; missed is what does not parse."""
-        expected = sorted(target.files)
+        expected = self.expects(target)
         reports = [_report(one.stdout) for one in ran]
         canary = reports[-1]
         if canary is None or not canary["errors"]:
@@ -99,13 +107,8 @@ def _plain(schema: str) -> tuple[str, ...]:
 
 
 def _report(stdout: bytes) -> dict[str, Any] | None:
-    try:
-        report = json.loads(stdout)
-    except ValueError:
-        return None
-    if not isinstance(report, dict) or "status" not in report:
-        return None
-    return {"errors": report.get("errors", []), "parse_errors": report.get("parse_errors", [])}
+    report = json_table(stdout, frozenset({"status"}))
+    return report and {"errors": report.get("errors", []), "parse_errors": report.get("parse_errors", [])}
 
 
 def _first_line(text: object) -> str:

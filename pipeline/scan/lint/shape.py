@@ -35,6 +35,15 @@ class Shape:
         """Every Python file."""
         return [path for path in paths if path.endswith(".py")]
 
+    def settings(self, paths: Sequence[str]) -> list[str]:
+        """None: it is run without any."""
+        del paths
+        return []
+
+    def expects(self, target: Target) -> list[str]:
+        """Every one it wants."""
+        return sorted(target.files)
+
     def commands(self, target: Target) -> list[Command]:
         """Check, and list what is checked."""
         limit = ("--config", f"lint.mccabe.max-complexity={COMPLEX}")

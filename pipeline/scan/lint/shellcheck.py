@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Finding, InFile, Level, Rule, Severity, Witness
-from pipeline.scan.scanner import Command, Missed, Ran, broken, counted, looked
+from pipeline.scan.scanner import Command, Missed, Ran, are_rows, broken, counted, json_table, looked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 SHEBANG: Final = re.compile(rb"#!\s*/(?:usr/)?bin/(?:env\s+)?(?:sh|bash|dash|ksh)\b")
 CANARY: Final = "/canary/canary.sh"
 CANARY_TEXT: Final = "#!/bin/sh\necho $1\nrm -rf $2/*\n"
+COLUMNS: Final = frozenset({"file", "line", "level", "code", "message"})
 LEVELS: Final[Mapping[str, Level]] = {"error": "medium", "warning": "low", "info": "info", "style": "info"}
 # A script that does not parse is reported by these, and then nothing else of it is.
 DOES_NOT_PARSE: Final = frozenset({1072, 1073, 1088, 1089})
@@ -33,17 +33,30 @@ class ShellCheck:
             path for path in paths if path.endswith((".sh", ".bash")) or "." not in path.rpartition("/")[2]
         ]
 
+    def settings(self, paths: Sequence[str]) -> list[str]:
+        """None: it is run without any."""
+        del paths
+        return []
+
+    def expects(self, target: Target) -> list[str]:
+        """The files that are shell scripts."""
+        return sorted(
+            path
+            for path, data in target.files.items()
+            if path.endswith((".sh", ".bash")) or SHEBANG.match(data[:200])
+        )
+
     def commands(self, target: Target) -> list[Command]:
         """One run over all."""
-        paths = [f"{target.root}/{path}" for path in scripts(target)]
+        paths = [f"{target.root}/{path}" for path in self.expects(target)]
         argv = ("shellcheck", "-f", "json1", "--norc", "--", *paths, CANARY)
         return [Command(argv=argv, files={CANARY: CANARY_TEXT})]
 
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
         """Findings; missed is what does not parse."""
-        expected = scripts(target)
-        rows = _rows(ran[0].stdout)
-        if rows is None:
+        expected = self.expects(target)
+        report = json_table(ran[0].stdout, frozenset({"comments"}))
+        if report is None or not are_rows(rows := report["comments"], COLUMNS):
             reason = f"shellcheck gave no list of findings: {ran[0].last_words}"
             return broken(self.name, counted("files", expected), reason)
         if not any(row["file"] == CANARY for row in rows):
@@ -57,26 +70,6 @@ class ShellCheck:
         ]
         findings = [_finding(row, path, target.version) for path, row in own if path not in unread]
         return looked(self.name, target.version, expected, missed, findings)
-
-
-def scripts(target: Target) -> list[str]:
-    """The files that are shell scripts, sorted."""
-    return sorted(
-        path
-        for path, data in target.files.items()
-        if path.endswith((".sh", ".bash")) or SHEBANG.match(data[:200])
-    )
-
-
-def _rows(stdout: bytes) -> list[dict[str, Any]] | None:
-    try:
-        report = json.loads(stdout)
-    except ValueError:
-        return None
-    rows = report.get("comments") if isinstance(report, dict) else None
-    needed = {"file", "line", "level", "code", "message"}
-    is_list = isinstance(rows, list) and all(isinstance(row, dict) and needed <= row.keys() for row in rows)
-    return rows if is_list else None
 
 
 def _finding(row: dict[str, Any], path: str, version: str) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Confidence, Finding, InFile, Level, Rule, Severity, Witness
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.scan.scanner import Scan, Target
 
 WORKFLOWS: Final = re.compile(r"(?:\.github/workflows/[^/]+|(?:.*/)?action)\.ya?ml")
+SETTINGS: Final = frozenset({"zizmor.yml", "zizmor.yaml"})
 CANARY: Final = "/canary/.github/workflows/canary.yml"
 COLUMNS: Final = frozenset({"ident", "desc", "determinations", "locations"})
 CANARY_TEXT: Final = (
@@ -50,6 +52,14 @@ class Zizmor:
         """Workflows, and actions wherever they lie."""
         return [path for path in paths if WORKFLOWS.fullmatch(path)]
 
+    def settings(self, paths: Sequence[str]) -> list[str]:
+        """Those that zizmor looks for by itself."""
+        return [path for path in paths if PurePosixPath(path).name in SETTINGS]
+
+    def expects(self, target: Target) -> list[str]:
+        """Every one it wants."""
+        return sorted(target.files)
+
     def commands(self, target: Target) -> list[Command]:
         """One run a file, and the canary."""
         paths = [*(f"{target.root}/{path}" for path in sorted(target.files)), CANARY]
@@ -58,7 +68,7 @@ class Zizmor:
 
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
         """Findings; missed is what could not be audited."""
-        expected = sorted(target.files)
+        expected = self.expects(target)
         canary = json_rows(ran[-1].stdout, COLUMNS)
         if not canary:
             reason = f"zizmor did not report the canary: {ran[-1].last_words}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import fnmatch
-import json
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
@@ -12,15 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 from pipeline.scan.finding import Finding, InFile, Rule, Witness
 from pipeline.scan.sast.bandit_rules import ADVICE, confidence_of, severity_of
 from pipeline.scan.sast.ruff import CANARY, CANARY_TEXT
-from pipeline.scan.scanner import Command, Coverage, Missed, Ran, broken, looked
+from pipeline.scan.scanner import Command, Coverage, Missed, Ran, are_rows, broken, json_table, looked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.scan.scanner import Scan, Target
 
+SETTINGS: Final = frozenset({".bandit", "pyproject.toml"})
 NO_SETTINGS: Final = "/canary/none.ini"  # given so that bandit does not look for settings by itself
 INI_HINT: Final = "write `.bandit` as INI: a section `[bandit]` with `exclude = ...`"
+COLUMNS: Final = frozenset(
+    {"filename", "test_id", "issue_severity", "issue_confidence", "issue_text", "line_number"}
+)
 # These tests quote the secret they found.
 _QUOTED: Final = re.compile(r"(['\"]).*\1", re.DOTALL)
 _TELLS_SECRETS: Final = frozenset({"B105", "B106", "B107"})
@@ -33,7 +36,18 @@ class Bandit:
 
     def wants(self, paths: Sequence[str]) -> list[str]:
         """Every Python file, and the settings."""
-        return [path for path in paths if path.endswith(".py") or path in (".bandit", "pyproject.toml")]
+        return [path for path in paths if path.endswith(".py") or path in SETTINGS]
+
+    def settings(self, paths: Sequence[str]) -> list[str]:
+        """Those bandit reads, at the top alone."""
+        return [path for path in paths if path in SETTINGS]
+
+    def expects(self, target: Target) -> list[str]:
+        """Every Python file that the settings do not leave out."""
+        left_out = exclusions(target)
+        return sorted(
+            path for path in target.files if path.endswith(".py") and not _is_excluded(path, left_out)
+        )
 
     def commands(self, target: Target) -> list[Command]:
         """One run over the whole tree."""
@@ -46,8 +60,8 @@ class Bandit:
 
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
         """Findings; missed is what bandit skipped and what it did not count."""
-        expected = sorted(path for path in target.files if path.endswith(".py"))
-        nothing = Coverage(unit="files", expected=len(expected), seen=0)
+        wanted = self.expects(target)
+        nothing = Coverage(unit="files", expected=len(wanted), seen=0)
         if problem := _settings_problem(target):
             return broken(self.name, nothing, problem, hint=INI_HINT)
         report = _report(ran[0].stdout)
@@ -59,8 +73,6 @@ class Bandit:
         prefix = target.root.rstrip("/") + "/"
         seen = {str(name).removeprefix(prefix) for name in report["metrics"]}
         skipped = {str(row["filename"]).removeprefix(prefix): str(row["reason"]) for row in report["errors"]}
-        left_out = exclusions(target)
-        wanted = [path for path in expected if not _is_excluded(path, left_out)]
         if wanted and seen.isdisjoint(wanted) and skipped.keys().isdisjoint(wanted):
             reason = f"bandit looked at none of {len(wanted)} files: {ran[0].last_words}"
             return broken(self.name, nothing, reason)
@@ -115,15 +127,8 @@ def _tool_tables(data: bytes) -> dict[str, Any]:
 
 
 def _report(stdout: bytes) -> dict[str, Any] | None:
-    try:
-        report = json.loads(stdout)
-    except ValueError:
-        return None
-    if not isinstance(report, dict) or not {"results", "errors", "metrics"} <= report.keys():
-        return None
-    needed = {"filename", "test_id", "issue_severity", "issue_confidence", "issue_text", "line_number"}
-    rows = report["results"]
-    return report if isinstance(rows, list) and all(needed <= row.keys() for row in rows) else None
+    report = json_table(stdout, frozenset({"results", "errors", "metrics"}))
+    return report if report is not None and are_rows(report["results"], COLUMNS) else None
 
 
 def _finding(row: dict[str, Any], path: str, version: str) -> Finding:

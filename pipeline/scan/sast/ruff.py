@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Finding, InFile, Rule, Witness
 from pipeline.scan.sast.bandit_rules import ADVICE, confidence_of, severity_of, twin
-from pipeline.scan.scanner import Command, Coverage, Missed, Ran, Scan, broken, counted, json_rows
+from pipeline.scan.scanner import Command, Coverage, Missed, Ran, Scan, broken, counted, json_rows, unchecked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,15 @@ class Ruff:
     def wants(self, paths: Sequence[str]) -> list[str]:
         """Every Python file."""
         return [path for path in paths if path.endswith((".py", ".pyi"))]
+
+    def settings(self, paths: Sequence[str]) -> list[str]:
+        """None: it is run without any."""
+        del paths
+        return []
+
+    def expects(self, target: Target) -> list[str]:
+        """Every one it wants."""
+        return sorted(target.files)
 
     def commands(self, target: Target) -> list[Command]:
         """Check, list what is checked, and check what silences itself once more."""
@@ -90,7 +99,7 @@ def read_rows(name: str, canary_rule: str, target: Target, ran: Sequence[Ran]) -
     return Scan(
         scanner=name,
         state="incomplete" if gone else "complete",
-        reason=f"{len(gone)} files were not checked" if gone else "",
+        reason=unchecked(gone),
         hint="mend the files that cannot be read, or take them out of git" if gone else "",
         coverage=counted("files", expected, gone),
         findings=tuple(findings),

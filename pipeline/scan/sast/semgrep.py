@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Confidence, Finding, InFile, Level, Rule, Severity, Witness
 from pipeline.scan.sast.bandit_rules import in_tests
-from pipeline.scan.scanner import Command, Coverage, Missed, Ran, Scan, broken, counted
+from pipeline.scan.scanner import (
+    Command,
+    Coverage,
+    Missed,
+    Ran,
+    Scan,
+    are_rows,
+    broken,
+    counted,
+    json_table,
+    unchecked,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +46,7 @@ CANARY_RULES: Final = (
 )
 MOST_BYTES: Final = 1_000_000  # of a file; semgrep takes minutes for larger ones
 OWN_RULES: Final = (".semgrep.yml", ".semgrep.yaml", ".semgrep/")
+COLUMNS: Final = frozenset({"path", "check_id", "start", "end", "extra"})
 ENV: Final[Mapping[str, str]] = {
     "SEMGREP_SEND_METRICS": "off",
     "SEMGREP_ENABLE_VERSION_CHECK": "0",
@@ -60,6 +72,14 @@ class Semgrep:
         ends = (".py", ".html", ".jinja", ".jinja2", ".j2")
         return [path for path in paths if path.endswith(ends) or path.startswith(OWN_RULES)]
 
+    def settings(self, paths: Sequence[str]) -> list[str]:
+        """The project's own rules."""
+        return [path for path in paths if path.startswith(OWN_RULES)]
+
+    def expects(self, target: Target) -> list[str]:
+        """Every one it wants but rules."""
+        return sorted(path for path in target.files if not path.startswith(OWN_RULES))
+
     def commands(self, target: Target) -> list[Command]:
         """One run with all rules over the whole tree."""
         rules = {RULES: json.dumps({"rules": [*own_pack(), *CANARY_RULES]}), CANARY: CANARY_TEXT}
@@ -72,7 +92,7 @@ class Semgrep:
 
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
         """Findings, of kind quality where the rule says so; missed is what does not parse or was not seen."""
-        expected = sorted(path for path in target.files if not path.startswith(OWN_RULES))
+        expected = self.expects(target)
         nothing = Coverage(unit="files", expected=len(expected), seen=0)
         report = _report(ran[0].stdout)
         if report is None:
@@ -91,8 +111,7 @@ class Semgrep:
         stopped = _stopped(report, prefix)
         doubts = {path: _unread(path, target.files[path], seen) or stopped.get(path, "") for path in expected}
         missed = [Missed(what=path, why=why) for path, why in doubts.items() if why]
-        broken_rules = _errors(report)
-        reason = f"{len(missed)} files were not checked" if missed else broken_rules
+        reason = "; ".join(why for why in (unchecked(missed), _errors(report)) if why)
         return Scan(
             scanner=self.name,
             state="incomplete" if reason else "complete",
@@ -164,13 +183,8 @@ def _errors(report: dict[str, Any]) -> str:
 
 
 def _report(stdout: bytes) -> dict[str, Any] | None:
-    try:
-        report = json.loads(stdout)
-    except ValueError:
-        return None
-    if not isinstance(report, dict) or not {"results", "errors", "paths"} <= report.keys():
-        return None
-    return report
+    report = json_table(stdout, frozenset({"results", "errors", "paths"}))
+    return report if report is not None and are_rows(report["results"], COLUMNS) else None
 
 
 def rule_name(check_id: str) -> str:

@@ -189,17 +189,22 @@ def test_manifests_are_held_against_the_schema_their_path_names() -> None:
     assert one.message == "$.jobs.a.steps[0]: Additional properties are not allowed"
 
 
+def vulture_row(file: str, *found: tuple[int, str, int], problem: str = "", uses: str = "") -> dict[str, Any]:
+    return {"file": file, "problem": problem, "found": found, "uses": uses.split()}
+
+
 def test_dead_code_is_advice() -> None:
-    files = {"a.py": b"x = 1\n", "broken.py": b"def (:\n"}
-    rows = (
-        f"{vulture.CANARY}:3: unreachable code after 'return' (100% confidence)\n",
-        "/src/a.py:1: unused import 'os' (90% confidence)\n",
-    )
+    """What one file defines and another uses is not dead."""
+    rows = [
+        vulture_row(vulture.CANARY, (3, "unreachable code after 'return'", 100)),
+        vulture_row("/src/a.py", (1, "unused import 'os'", 90), (2, "unused import 'sys'", 90)),
+        vulture_row("/src/b.py", uses="a sys"),
+        vulture_row("/src/broken.py", problem="/src/broken.py:1: invalid syntax at 'def (:'"),
+    ]
+    files = {"a.py": b"", "b.py": b"", "broken.py": b"", "gone.py": b""}
 
-    told = b"/src/broken.py:1: invalid syntax at 'def (:'\n"  # on stderr, and the exit code says it too
-    ended = Ran(exit_code=1, stdout="".join(rows).encode(), stderr=told)
-
-    scan = read(Vulture(), files, [ended])
+    told = read(Vulture(), files, [ran(rows)])
+    scan = Vulture().settle(told)
 
     [one] = scan.findings
     assert (one.rule.id, one.title, one.severity.level) == (
@@ -207,7 +212,11 @@ def test_dead_code_is_advice() -> None:
         "unused import 'os'",
         "info",
     )
-    assert scan.coverage.missed == (Missed(what="broken.py", why="it does not parse"),)
+    assert scan.coverage.missed == (
+        Missed(what="broken.py", why="it does not parse: 1: invalid syntax at 'def (:'"),
+        Missed(what="gone.py", why="vulture did not look at it"),
+    )
+    assert (len(told.findings), scan.names) == (2, {})
 
 
 @pytest.mark.parametrize(("paths", "level"), [(16, "info"), (29, "info"), (30, "medium")])
