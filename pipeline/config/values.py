@@ -196,6 +196,14 @@ class SastSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QualitySettings:
+    """`[tool.pipeline.quality]`: code that stands in two places."""
+
+    duplicate_lines: Times = Times(30)  # told from so many on; 0: not looked for
+    duplicate_lines_warning: Count = Count(100)  # a warning from so many on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdvisorySettings:
     """`[tool.pipeline.dependency_scan.sources.NAME]`: where advisories come from."""
 
@@ -305,6 +313,8 @@ class ArtifactSettings:
     build_twice: bool = True  # compare a second build of wheel and sdist
     licences_allowed: tuple[str, ...] = ()  # patterns of SPDX names; () allows what is not denied
     licences_denied: tuple[str, ...] = ()
+    system_licences_allowed: tuple[str, ...] = ()  # likewise, of Debian packages in images
+    system_licences_denied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,6 +358,7 @@ class Config:
     services: Mapping[str, ServiceSettings] = field(default_factory=dict)
     policy: PolicySettings = field(default_factory=PolicySettings)
     sast: SastSettings = field(default_factory=SastSettings)
+    quality: QualitySettings = field(default_factory=QualitySettings)
     artifacts: ArtifactSettings = field(default_factory=ArtifactSettings)
     dependency_scan: DependencyScanSettings = field(default_factory=DependencyScanSettings)
     image_scan: ImageScanSettings = field(default_factory=ImageScanSettings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Finding, InPackage, Level, Rule, Severity, Witness
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pipeline.scan.packages.package import Package
+
+OF_SYSTEMS: Final = frozenset({"deb", "apk", "rpm"})  # types of package URLs of what a distribution brings
 
 
 def judge_licences(

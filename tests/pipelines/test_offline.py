@@ -40,7 +40,7 @@ FILES: Final = {
     ".gitignore": ".pipeline\n",
 }
 SLACK_S: Final = 5.0  # what a busy machine adds; each further wait for an answer would add six seconds
-TOOLS: Final = ("ruff", "bandit", "vulture", "shellcheck")
+TOOLS: Final = ("ruff", "bandit", "vulture", "jscpd", "shellcheck")
 # Answers every question, and writes down what was asked.
 NAME_SERVER: Final = """
 import socket, sys
@@ -126,7 +126,9 @@ def test_after_an_import_scans_work_in_a_fresh_store_without_a_network(
     assert "`ruff` could not be installed" in before.stderr
     assert after.code == 0, after
     assert states(project, "sast") == {"ruff": "complete", "bandit": "complete"}
-    assert states(project, "quality") == dict.fromkeys(("complexity", "vulture", "shellcheck"), "complete")
+    assert states(project, "quality") == dict.fromkeys(
+        ("complexity", "vulture", "duplicates", "shellcheck"), "complete"
+    )
     assert "app.py:2" in after.stdout
     assert log.count("\nimage ") + log.startswith("image ") == 1, log
 

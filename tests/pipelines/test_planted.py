@@ -43,7 +43,7 @@ GROUPS: Final = {
         {"coverage"},
     ),
     "what lies deeper": (
-        ("untested-module", "key-in-history", "old-package-in-image", "dice-in-wheel"),
+        ("untested-module", "key-in-history", "old-package-in-image", "dice-in-wheel", "needs-nobody"),
         set(),
     ),
     "what is built": (("wrong-order", "sdist-forgets", "key-in-layer"), {"coverage", "artifacts"}),

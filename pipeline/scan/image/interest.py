@@ -15,6 +15,7 @@ Interest: TypeAlias = Literal[
     "os-release",
     "dpkg",
     "dpkg-files",  # which files are of a package
+    "copyright",  # of a Debian package
     "apk",
     "rpm",
     "rpm-old",
@@ -37,6 +38,7 @@ EXACT: Final[dict[str, Interest]] = {
     **dict.fromkeys([f"{folder}rpmdb.sqlite" for folder in RPM], "rpm"),
     **dict.fromkeys([f"{folder}{name}" for folder in RPM for name in ("Packages", "Packages.db")], "rpm-old"),
 }
+COPYRIGHT: Final = re.compile(r"usr/share/doc/(?P<package>[^/]+)/copyright")
 SMALLEST_PROGRAM: Final = 256 * 1024  # of Go: its runtime alone is larger
 # What package managers leave behind, and the command that keeps it out.
 CACHES: Final[dict[str, tuple[re.Pattern[str], str]]] = {
@@ -70,6 +72,8 @@ def interest_of(entry: Entry) -> Interest:
         return "python" if wanted is None or folder.endswith(wanted) or folder == "EGG-INFO" else ""
     if name == "direct_url.json":
         return "origin" if path.endswith(".dist-info/direct_url.json") else ""
+    if name == "copyright":
+        return "copyright" if COPYRIGHT.fullmatch(path) else ""
     if name == "package.json":
         return "node" if is_node_manifest(path) else ""
     if name.endswith((".jar", ".war", ".ear")):

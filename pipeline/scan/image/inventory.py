@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from pipeline.scan.image.interest import COPYRIGHT
 from pipeline.scan.image.system import NO_SYSTEM, System, ecosystem_of, read_system
 from pipeline.scan.packages.apk import read_apk, read_apk_files
 from pipeline.scan.packages.dpkg import read_dpkg, read_file_list
@@ -49,12 +50,14 @@ def take_inventory(image: ImageRead) -> Inventory:
     missed = list(image.missed)
     system = _system(files)
     ecosystem = ecosystem_of(system)
+    licences = copyright_licences(files)
     owned = owned_paths(files, {path for path, held in files.items() if _may_be_owned(held)}, missed)
     packages: list[Package] = []
     for path, held in files.items():
         layer = image.layers[held.layer].diff_id
         if held.interest in DATABASES:
-            packages += in_layers(image, path, _tolerant(held, ecosystem, missed))
+            found = with_licences(_tolerant(held, ecosystem, missed), licences)
+            packages += in_layers(image, path, found)
         elif held.interest == "rpm-old":
             missed.append(Missed(what=path, why=OLD_RPM))
         elif path not in owned:
@@ -68,6 +71,32 @@ def take_inventory(image: ImageRead) -> Inventory:
         missed=tuple(missed),
         owned=owned,
     )
+
+
+def copyright_licences(files: Mapping[str, Held]) -> dict[str, str]:
+    """The licences that copyright files name, by Debian package; those that name none are left out."""
+    found = {}
+    for path, held in files.items():
+        named = COPYRIGHT.fullmatch(path) if held.interest == "copyright" else None
+        if named is not None and held.data:
+            found[named["package"]] = held.data.decode()
+    return found
+
+
+def with_licences(packages: list[Package], licences: Mapping[str, str]) -> list[Package]:
+    """Give packages their licences; one whose folder is a link to another's has that of the same source."""
+    by_source = {
+        (one.judged_name, one.judged_version): licences[one.name] for one in packages if one.name in licences
+    }
+    return [
+        replace(
+            one,
+            licence=one.licence
+            or licences.get(one.name)
+            or by_source.get((one.judged_name, one.judged_version), ""),
+        )
+        for one in packages
+    ]
 
 
 def origin_of(files: Mapping[str, Held], path: str) -> str:

@@ -15,6 +15,8 @@ from pipeline.scan.image.archive import Part, open_image
 from pipeline.scan.image.compression import BlobBroken, unpacked
 from pipeline.scan.image.interest import cache_of, interest_of, is_setuid, is_world_writable
 from pipeline.scan.image.tar import TarBroken, read_entries
+from pipeline.scan.packages.debian_copyright import LARGEST as LARGEST_COPYRIGHT
+from pipeline.scan.packages.debian_copyright import licence_of_copyright
 from pipeline.scan.packages.go_binary import find_build_info, read_go
 from pipeline.scan.packages.installed_files import read_jar
 from pipeline.scan.packages.reading import LockBroken
@@ -311,6 +313,9 @@ class LayerReader:
             return body.read(HEADS[interest]), ()
         if interest == "rpm-old":
             return b"", ()
+        if interest == "copyright":
+            text = body.read(LARGEST_COPYRIGHT).decode("utf-8", "replace")
+            return licence_of_copyright(text).encode(), ()
         most = min(self._budget.limits.file_bytes, MOST.get(interest, size))
         if size > most:
             why = f"it is larger than {most // 1024**2} MiB"

@@ -16,7 +16,7 @@ from pipeline.scan.packages.installed_files import read_jar
 from pipeline.scan.packages.package import Package
 from pipeline.scan.packages.reading import LockBroken
 from pipeline.scan.scanner import Missed
-from tests.unit.scan.image.making import DEBIAN, STATUS, Node, metadata, read, status
+from tests.unit.scan.image.making import DEBIAN, STATUS, Node, metadata, read, status, symlink
 
 OS = {"etc/os-release": DEBIAN}
 SITE = "usr/local/lib/python3.13/site-packages"
@@ -342,3 +342,46 @@ def test_a_large_manifest_is_told() -> None:
     inventory = take_inventory(read({path: b"[" * 1_100_000}))
 
     assert inventory.missed == (Missed(what=path, why="it is larger than 1 MiB"),)
+
+
+def test_debian_packages_have_the_licences_of_their_copyright_files() -> None:
+    """A package whose folder is a link to another's has that of its source; prose names none."""
+    database = "\n".join(
+        f"Package: {name}\nStatus: install ok installed\nSource: {source}\nVersion: 1\n"
+        for name, source in {
+            "libgcc-s1": "gcc-12",
+            "gcc-12-base": "gcc-12",
+            "bash": "bash",
+            "old": "old",
+        }.items()
+    )
+    head = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n"
+    files: dict[str, str | bytes | Node] = {
+        "usr/share/doc/gcc-12-base/copyright": f"{head}Files: *\nLicense: GPL-3+\n",
+        "usr/share/doc/libgcc-s1": symlink("gcc-12-base"),
+        "usr/share/doc/bash/copyright": f"{head}Files: *\nLicense: GPL-3+ and Latex2e\n",
+        "usr/share/doc/old/copyright": "It is free.\n",
+        "opt/app/copyright": f"{head}Files: *\nLicense: MIT\n",
+    }
+
+    inventory = take_inventory(read({**OS, STATUS: database, **files}))
+
+    assert {one.name: one.licence for one in inventory.packages} == {
+        "libgcc-s1": "GPL-3.0-or-later",
+        "gcc-12-base": "GPL-3.0-or-later",
+        "bash": "GPL-3.0-or-later AND Latex2e",
+        "old": "",
+    }
+    assert inventory.missed == ()
+
+
+def test_a_copyright_file_of_a_higher_layer_counts() -> None:
+    """As anything else in an image."""
+    head = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n"
+    path = "usr/share/doc/bash/copyright"
+    layers = [{**OS, STATUS: status(bash="1"), path: f"{head}Files: *\nLicense: Expat\n"}]
+    layers.append({path: f"{head}Files: *\nLicense: ISC\n"})
+
+    inventory = take_inventory(read(*layers))
+
+    assert [one.licence for one in inventory.packages] == ["ISC"]
