@@ -43,8 +43,10 @@ class Actionlint:
         return found if any(path.startswith(".github/workflows/") for path in found) else []
 
     def settings(self, paths: Sequence[str]) -> list[str]:
-        """Every file: a workflow is held against the actions, workflows and programs that it names."""
-        return list(paths)
+        """What workflows are held against: each other, actions with the programs they start, and labels."""
+        actions = [path for path in self.wants(paths) if not path.startswith(".github/workflows/")]
+        folders = tuple({".github/", *(path[: path.rindex("action.")] for path in actions)})
+        return [path for path in paths if path.startswith(folders)]
 
     def expects(self, target: Target) -> list[str]:
         """All that it wants."""

@@ -75,6 +75,14 @@ def test_actions_alone_are_no_workflow() -> None:
     assert Actionlint().wants(["action.yml", WORKFLOW, "docs/a.yml"]) == ["action.yml", WORKFLOW]
 
 
+def test_a_workflow_is_looked_at_again_when_an_action_of_the_project_changed() -> None:
+    """The programs in its folder too; an action at the root may start anything."""
+    paths = [WORKFLOW, ".github/actionlint.yaml", "act/action.yml", "act/dist/index.js", "src/a.py"]
+
+    assert Actionlint().settings(paths) == paths[:-1]
+    assert Actionlint().settings([*paths, "action.yaml"]) == [*paths, "action.yaml"]
+
+
 def duplicate(first: str, second: str, lines: int) -> dict[str, Any]:
     """One row of jscpd 5.4.2."""
 
