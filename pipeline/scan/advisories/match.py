@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from packaging.version import Version
 
-from pipeline.scan.advisories.names import is_same_release, normal_name, plain_version
+from pipeline.scan.advisories.names import is_same_release, normal_name, plain_version, release_of
 from pipeline.scan.advisories.orders import BadVersion, order_of
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.scan.advisories.osv import Advisory, Affected, Event
 
 FIRST: Final = "0"  # before every version
+BEFORE_ALL: Final = (0,)
 NO_LIMIT: Final = "*"
 
 
@@ -41,11 +43,14 @@ class Installed:
             BadVersion: It is none in its ecosystem.
         """
         self.ecosystem = ecosystem
-        self.text = plain_version(ecosystem, version)
         self.order = order_of(ecosystem)
         self.key: Any = self.order(version) if self.order is not None else None
         # "1.0+cu121" is the release 1.0 with a label: an advisory for 1.0 means it too.
-        self.release: Any = Version(self.key.public) if isinstance(self.key, Version) else self.key
+        self.release: Any = self.key
+        self.texts = {plain_version(ecosystem, version)}  # as lists of versions may have it
+        if isinstance(self.key, Version) and self.key.local is not None:
+            self.release = Version(self.key.public)
+            self.texts.add(release_of(version))
         self._known: dict[str, Any] = {}
 
     def key_of(self, text: str) -> Any:
@@ -66,7 +71,10 @@ class Installed:
         Raises:
             BadVersion: The event's version is none.
         """
-        other = self.key_of(text)
+        return self.compare_key(self.key_of(text))
+
+    def compare_key(self, other: Any) -> int:
+        """Compare this version with a place in the order: below, equal or above 0."""
         mine = self.key if isinstance(other, Version) and other.local else self.release
         return int(mine > other) - int(mine < other)
 
@@ -80,6 +88,12 @@ def about(advisory: Advisory, ecosystem: str, package: str) -> Advisory:
         if is_same_release(one.ecosystem, ecosystem) and normal_name(one.ecosystem, one.name) == wanted
     )
     return advisory if ours == advisory.affected else replace(advisory, affected=ours)
+
+
+def is_listed(advisory: Advisory, ecosystem: str, version: str) -> bool:
+    """Whether an advisory that is `about` a package lists a version by name: no order is needed for that."""
+    text = plain_version(ecosystem, version)
+    return any(text in one.versions for one in advisory.affected)
 
 
 def judge(advisory: Advisory, installed: Installed) -> Verdict:
@@ -97,7 +111,7 @@ def judge(advisory: Advisory, installed: Installed) -> Verdict:
 
 def _is_affected(affected: Affected, installed: Installed) -> bool | str:
     """Yes, no, or why it cannot be said."""
-    if installed.text in affected.versions:
+    if not installed.texts.isdisjoint(affected.versions):
         return True
     ranges = [one for one in affected.ranges if one.type != "GIT"]
     if not ranges and not affected.versions:
@@ -114,20 +128,22 @@ def _is_affected(affected: Affected, installed: Installed) -> bool | str:
 
 def _is_in_range(events: Sequence[Event], installed: Installed) -> bool:
     """OSV's own rule: go through the events in their order, those of one version as they are written."""
-    limits = [one.version for one in events if one.kind == "limit" and one.version != NO_LIMIT]
-    marks = [one for one in events if one.kind != "limit"]
+    limits = [one.version for one in events if one.kind == "limit"]
+    marks = [(one.kind, _place(one, installed)) for one in events if one.kind != "limit"]
+    marks.sort(key=itemgetter(1))
     is_affected = False
-    for event in sorted(marks, key=lambda one: _place(one, installed)):
-        if event.kind == "introduced":
-            is_affected = is_affected or event.version == FIRST or installed.compare(event.version) >= 0
-        elif installed.compare(event.version) >= (0 if event.kind == "fixed" else 1):
+    for kind, place in marks:
+        if kind == "introduced":
+            is_affected = is_affected or place == BEFORE_ALL or installed.compare_key(place[1]) >= 0
+        elif is_affected and installed.compare_key(place[1]) >= (0 if kind == "fixed" else 1):
             is_affected = False
-    return is_affected and (not limits or any(installed.compare(limit) < 0 for limit in limits))
+    is_unlimited = not limits or NO_LIMIT in limits
+    return is_affected and (is_unlimited or any(installed.compare(limit) < 0 for limit in limits))
 
 
 def _place(event: Event, installed: Installed) -> tuple[Any, ...]:
-    if event.kind == "introduced" and event.version == FIRST:
-        return (0,)
+    if event.version == FIRST and event.kind == "introduced":
+        return BEFORE_ALL
     return (1, installed.key_of(event.version))
 
 

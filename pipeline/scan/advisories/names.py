@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 LOWER_CASE: Final = frozenset(
@@ -10,6 +11,8 @@ LOWER_CASE: Final = frozenset(
 )
 # Distributions whose advisories are for a major version: "12" of "12.5".
 MAJOR_ONLY: Final = frozenset({"Debian", "Red Hat", "Rocky Linux", "AlmaLinux"})
+DEBIAN_KIN: Final = frozenset({"Debian", "Ubuntu", "Echo"})
+SEMVER_KIN: Final = frozenset({"npm", "crates.io", "Hex", "SwiftURL", "Bitnami", "Go"})  # "+…" does not count
 _ENTERPRISE: Final = re.compile(r"enterprise_linux:(\d+)(?:\.\d+)?(?:::.*)?$")  # of a CPE
 
 
@@ -51,14 +54,26 @@ def normal_name(ecosystem: str, name: str) -> str:
     return name.lower() if base in LOWER_CASE else name
 
 
+@lru_cache(maxsize=65536)  # databases name the same versions over and over
 def plain_version(ecosystem: str, version: str) -> str:
-    """A version as it is looked for in lists of versions: without what makes no difference."""
-    base = base_of(ecosystem)
+    """A version as it is looked for in lists of versions: one text for all that the order calls equal."""
+    base, text = base_of(ecosystem), version.strip()
     if base == "PyPI":
         from packaging.utils import canonicalize_version
 
-        return canonicalize_version(version.partition("+")[0].strip())
-    text = version.strip()
-    if base in ("Debian", "Ubuntu") or re.match(r"0:\d", text):
+        return canonicalize_version(text)
+    if base in DEBIAN_KIN:
+        text = re.sub(r"(?<!\d)0+(?=\d)", "", text)
+        return re.sub(r"^0:|-0$", "", text)
+    if base in SEMVER_KIN:
+        text = text.partition("+")[0]
+    elif base == "NuGet":
+        text = re.sub(r"^(\d+\.\d+\.\d+)\.0+(?!\d|\.)", r"\1", text.partition("+")[0].lower())
+    elif re.match(r"0:\d", text):  # an epoch of rpm
         return text.removeprefix("0:")
     return re.sub(r"^v(?=\d)", "", text)
+
+
+def release_of(version: str) -> str:
+    """The release that a Python version is of, in plain form: "1" of "1.0+cu121"."""
+    return plain_version("PyPI", version.partition("+")[0])

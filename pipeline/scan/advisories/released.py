@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import anyio
 
-from pipeline.scan.advisories.names import normal_name, plain_version
+from pipeline.scan.advisories.names import normal_name, release_of
 from pipeline.scan.advisories.sources.http import AT_ONCE, ServiceFailed, ask_json
 from pipeline.scan.probe import client_of
 
@@ -49,7 +49,7 @@ async def with_release_times(packages: Sequence[Package], index: str, probe: Pro
             for name in wanted:
                 group.start_soon(ask, name)
     return [
-        replace(one, released=times.get((one.key[1], plain_version("PyPI", one.version)), ""))
+        replace(one, released=times.get((one.key[1], release_of(one.version)), ""))
         if _is_wanted(one)
         else one
         for one in packages
@@ -69,7 +69,7 @@ def _times(name: str, table: Any) -> dict[tuple[str, str], str]:
         time = str(one.get("upload-time") or "") if isinstance(one, dict) else ""
         version = version_of(name, str(one.get("filename", ""))) if time else ""
         if version:
-            key = (name, plain_version("PyPI", version))
+            key = (name, release_of(version))
             found[key] = min(found.get(key, time), time)
     return found
 

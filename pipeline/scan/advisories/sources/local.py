@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from pipeline.scan.advisories.answer import Match, SourceAnswer, SourceInfo
 from pipeline.scan.advisories.canary import canaries_of
 from pipeline.scan.advisories.index import Index, IndexBroken
-from pipeline.scan.advisories.match import Installed, judge
+from pipeline.scan.advisories.match import Installed, is_listed, judge
 from pipeline.scan.advisories.names import base_of, normal_name
 from pipeline.scan.advisories.orders import BadVersion
 from pipeline.scan.advisories.times import DAY_S, age_s, in_days
@@ -115,7 +115,8 @@ def match_package(
     try:
         installed = Installed(package.ecosystem, package.judged_version)
     except BadVersion as error:
-        return (), str(error)
+        listed = [one for one in advisories if is_listed(one, package.ecosystem, package.judged_version)]
+        return tuple(Match(advisory=one, source=source, is_affected=True) for one in listed), str(error)
     if installed.order is None:
         return (), f"the order of versions of {package.ecosystem} is not known"
     found: list[Match] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.advisories.answer import Match, SourceAnswer, SourceInfo
 from pipeline.scan.advisories.canary import canaries_of
-from pipeline.scan.advisories.names import normal_name, plain_version
+from pipeline.scan.advisories.names import normal_name, release_of
 from pipeline.scan.advisories.osv import Advisory
 from pipeline.scan.advisories.sources.local import unavailable
 from pipeline.scan.advisories.sources.pypi_json import SUMMARY, least_above
@@ -80,7 +80,7 @@ class PipAudit:
 
 
 def _is_same(told: Mapping[str, Any], key: Key) -> bool:
-    return plain_version("PyPI", str(told.get("version"))) == plain_version("PyPI", key[2])
+    return release_of(str(told.get("version"))) == release_of(key[2])
 
 
 def _keys(packages: Sequence[Package]) -> list[Key]:

@@ -177,6 +177,16 @@ def test_what_cannot_be_judged_is_unknown_with_its_reason(tmp_path: Path, one: P
     assert why in told.coverage.missed[0].why
 
 
+def test_a_listed_version_that_has_no_place_in_the_order_is_vulnerable_all_the_same(tmp_path: Path) -> None:
+    """An old version of dates: whether ranges mean it cannot be said, a list that names it can be read."""
+    old = record("GHSA-old", versions=["2004d"])
+    unrelated = record("GHSA-other", events=between("0 1.0"))
+
+    told = scan([package(version="2004d")], LocalSource(path=index_of(tmp_path, [CANARY, old, unrelated])))
+
+    assert [(one.rule.id, one.place.version) for one in told.findings] == [("GHSA-old", "2004d")]  # type: ignore[union-attr]
+
+
 def test_a_private_package_that_is_known_to_be_vulnerable_is_told(tmp_path: Path) -> None:
     """Only silence about it proves nothing."""
     told = scan([package(private="a git repository")], LocalSource(path=index_of(tmp_path, [CANARY, BAD])))
@@ -365,7 +375,7 @@ def test_an_index_of_another_version_of_the_program_is_refused(tmp_path: Path) -
 
     path = index_of(tmp_path, [CANARY])
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE meta SET value = replace(value, '\"format\": 1', '\"format\": 0')")
+    connection.execute("UPDATE meta SET value = replace(value, '\"format\": 2', '\"format\": 1')")
     connection.commit()
     connection.close()
 
