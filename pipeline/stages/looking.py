@@ -28,7 +28,7 @@ from pipeline.stages.tools import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     import dagger
 
@@ -73,24 +73,46 @@ async def look(ctx: Context, scanner: CommandScanner, files: Mapping[str, bytes]
         scanner, files, root=ctx.root, image=tool_image(ctx), lock=lock, options=target.options
     )
     note = f"{type(scanner).__name__.lower()}.json"
-    known = memory.load_memory(ctx.recall(note), key)
-    digests = memory.digests_of(files, scanner.expects(target))
-    same = memory.unchanged(known, digests)
-    if len(same) < len(digests) and not digests.keys().isdisjoint(scanner.settings(sorted(files))):
-        same = []  # what it says of a file depends on the other files: all or none
-    scans = [memory.recalled(known, same)] if same else []
-    changed = [path for path in digests if path not in set(same)]
-    known = replace(known, files={path: known.files[path] for path in same})
-    if changed or not same:
-        fresh = await run_in_parts(ctx, scanner, files, changed)
-        scans.append(fresh)
-        now = memory.digests_of(files, changed)  # a file that was changed meanwhile teaches nothing
-        stable = {path: digest for path, digest in now.items() if digest == digests[path]}
-        known = memory.learned(known, fresh, stable)
-    ctx.remember(note, memory.dump_memory(known))
-    whole = joined(scans)
+    before = memory.load_memory(ctx.recall(note), key)
+    expected = scanner.expects(target)
+
+    async def run(paths: Sequence[str]) -> Scan:
+        return await run_in_parts(ctx, scanner, files, paths)
+
+    is_whole = not set(expected).isdisjoint(scanner.settings(sorted(files)))
+    whole, after = await look_again(before, files, expected, run, is_whole=is_whole)
+    ctx.remember(note, memory.dump_memory(after))
     whole = scanner.settle(whole) if isinstance(scanner, Settling) else whole
     return with_large(whole, scanner.wants(too_large(files)))
+
+
+async def look_again(
+    before: memory.Memory,
+    files: Mapping[str, bytes],
+    expected: Sequence[str],
+    run: Callable[[Sequence[str]], Awaitable[Scan]],
+    *,
+    is_whole: bool = False,
+) -> tuple[Scan, memory.Memory]:
+    """What is said of the expected files, and what to remember: `run` looks at those that changed.
+
+    Args:
+        is_whole: What is said of one file depends on the others: all are looked at, or none.
+    """
+    digests = memory.digests_of(files, expected)
+    same = memory.unchanged(before, digests)
+    if is_whole and len(same) < len(digests):
+        same = []
+    after = replace(before, files={path: before.files[path] for path in same})
+    changed = [path for path in expected if path not in after.files]
+    scans = [memory.recalled(before, same)] if same else []
+    if changed or not same:
+        fresh = await run(changed)
+        now = memory.digests_of(files, changed)  # a file that was changed meanwhile teaches nothing
+        stable = {path: digest for path, digest in now.items() if digest == digests[path]}
+        after = memory.learned(after, fresh, stable)
+        scans.append(fresh)
+    return joined(scans), after
 
 
 async def run_in_parts(
