@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -34,22 +35,32 @@ class NothingToBundle(UsageError):
 
 
 def write_out(
-    file: str, project: Project, sections: Sequence[str] = (), tools: Sequence[str] = (), *, as_json: bool
+    file: str,
+    project: Project,
+    sections: Sequence[str] = (),
+    tools: Sequence[str] = (),
+    *,
+    key: str | None = None,
+    as_json: bool,
 ) -> int:
     """Gather what a project's scans need into a bundle; says what is in it.
 
     Args:
         sections: Which of `SECTIONS`; () is all of them.
         tools: Names of the tools to carry; () is all of them.
+        key: File of the key that signs it.
 
     Raises:
+        CannotSign: The key cannot be used; no bundle is written.
         NoSuchTool: There is no tool of that name.
         NothingToBundle: Advisories alone are wanted, and there is nothing to gather.
         PipelineError: Something cannot be fetched or read; no bundle is written.
     """
     from pipeline.scan.advisories.times import write_time
     from pipeline.scan.bundle import write_bundle
+    from pipeline.scan.bundle_signature import sign
 
+    signed = partial(sign, key=Path(key)) if key is not None else None
     chosen = frozenset(sections or SECTIONS)
     now = datetime.datetime.now(datetime.UTC)
     target = Path(file).absolute()
@@ -58,7 +69,7 @@ def write_out(
             **gather_advisories(project, chosen, now),
             **gather_tools(project, chosen, tools, Path(name), write_time(now)),
         }
-        write_bundle(target, found, made_at=write_time(now))
+        write_bundle(target, found, made_at=write_time(now), sign=signed)
     tell({section: list(items.values()) for section, items in found.items()}, as_json=as_json)
     return 0
 
@@ -154,11 +165,12 @@ def wanted_databases(project: Project) -> list[Wanted]:
     return [public_database(one) for one in sorted(ecosystems)]
 
 
-def take_in(file: str, config: Config, *, allow_older: bool, as_json: bool) -> int:
+def take_in(file: str, root: Path, config: Config, *, allow_older: bool, as_json: bool) -> int:
     """Verify a bundle and put what it holds in place; says what is there now.
 
     Raises:
         BundleBroken: It is damaged; nothing was changed.
+        RefusedByPolicy: It is not signed as the settings ask; nothing was changed.
         BundleOlder: It holds older data than what is here; nothing was changed.
     """
     from pipeline.cli.bundle_images import IMAGES, check_image, take_images
@@ -170,7 +182,8 @@ def take_in(file: str, config: Config, *, allow_older: bool, as_json: bool) -> i
 
     data = data_folder()
     checks = {ADVISORIES: check_index, IMAGES: check_image, RULES: other_rules}
-    held = import_bundle(Path(file), data, allow_older=allow_older, check=checks)
+    signers = root / config.bundles.signers if config.bundles.signers else None
+    held = import_bundle(Path(file), data, allow_older=allow_older, signers=signers, check=checks)
     if RULES in held and (others := other_rules(data / RULES / RULES_FILE)):
         say(f"{len(others)} rules and locks differ from those of this version, such as {others[0]}")
     if IMAGES in held:

@@ -41,6 +41,7 @@ class NotFetched(PipelineError):
     help="Carry this in the file; again for more. Without it: all.",
 )
 @click.option("--tool", "tools", multiple=True, metavar="NAME", help="Of the tools, carry only this.")
+@click.option("--sign", "key", metavar="KEY", help="Sign that file with this key of OpenSSH's.")
 @click.option("--import", "imported", metavar="FILE", help="Verify such a file and use what it holds.")
 @click.option("--allow-older", is_flag=True, help="Import data older than what is here.")
 @image_fallback_option
@@ -51,6 +52,7 @@ def command(
     bundle: str | None,
     sections: Sequence[str],
     tools: Sequence[str],
+    key: str | None,
     imported: str | None,
     allow_older: bool,
     image_fallback: str | None,
@@ -64,14 +66,17 @@ def command(
     """
     import asyncio
 
+    if key is not None and bundle is None:
+        raise click.UsageError("--sign goes with --bundle")
     if imported is not None or bundle is not None:
         from pipeline.cli import bundles
 
         if imported is not None:
-            config = load_config(find_root(directory))
-            return bundles.take_in(imported, config, allow_older=allow_older, as_json=as_json)
+            root = find_root(directory)
+            config = load_config(root)
+            return bundles.take_in(imported, root, config, allow_older=allow_older, as_json=as_json)
         project = open_project(directory, {"images.fallback": image_fallback})
-        return bundles.write_out(bundle or "", project, sections, tools, as_json=as_json)
+        return bundles.write_out(bundle or "", project, sections, tools, key=key, as_json=as_json)
     project = open_project(directory, {"images.fallback": image_fallback})
     wanted = list(images) or known_images(project)
     fetched = asyncio.run(_fetch(project, wanted)) if wanted else {}

@@ -36,6 +36,7 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, Literal["text", "whole", "truth"]]]] 
     "PIPELINE_OFFLINE": ("network.offline", "truth"),
     "PIPELINE_CA_BUNDLE": ("network.ca_bundle", "text"),
     "PIPELINE_REGISTRY": ("registry.address", "text"),
+    "PIPELINE_BUNDLE_SIGNERS": ("bundles.signers", "text"),
 }
 
 

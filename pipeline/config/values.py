@@ -318,6 +318,13 @@ class ArtifactSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BundleSettings:
+    """`[tool.pipeline.bundles]`: which files of `prefetch --bundle` are taken."""
+
+    signers: str | None = None  # file of the public keys that are trusted; None: unsigned ones are taken too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DastSettings:
     """`[tool.pipeline.dast]`: scans of the running application. A key of it puts them into the graph.
 
@@ -360,6 +367,7 @@ class Config:
     sast: SastSettings = field(default_factory=SastSettings)
     quality: QualitySettings = field(default_factory=QualitySettings)
     artifacts: ArtifactSettings = field(default_factory=ArtifactSettings)
+    bundles: BundleSettings = field(default_factory=BundleSettings)
     dependency_scan: DependencyScanSettings = field(default_factory=DependencyScanSettings)
     image_scan: ImageScanSettings = field(default_factory=ImageScanSettings)
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)

@@ -17,6 +17,8 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.errors import PipelineError, RefusedByPolicy
+from pipeline.scan.bundle_signature import LARGEST as LARGEST_SIGNATURE
+from pipeline.scan.bundle_signature import verify
 from pipeline.scan.data import BLOCK, Item, load_items, parse_items, replace_section
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 HEAD: Final = "bundle.json"
+SIGNATURE: Final = "bundle.json.sig"  # beside it, of its bytes; there need be none
 LARGEST_HEAD: Final = 4 * 1024**2
 LARGEST_SUM: Final = 64 * 1024**3
 PACKED: Final = (".whl", ".tar")  # suffixes of files that are compressed inside
@@ -48,8 +51,18 @@ class BundleOlder(RefusedByPolicy):
         self.hint = "give `--allow-older` if that is meant"
 
 
-def write_bundle(path: Path, sections: Mapping[str, Mapping[Path, Item]], *, made_at: str) -> None:
-    """Write a bundle of files, by section; an existing one is only replaced by a whole one."""
+def write_bundle(
+    path: Path,
+    sections: Mapping[str, Mapping[Path, Item]],
+    *,
+    made_at: str,
+    sign: Callable[[bytes], bytes] | None = None,
+) -> None:
+    """Write a bundle of files, by section; an existing one is only replaced by a whole one.
+
+    Args:
+        sign: Gives the signature of the manifest, which names every file by its digest.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     head = {
         "format": FORMAT,
@@ -58,9 +71,13 @@ def write_bundle(path: Path, sections: Mapping[str, Mapping[Path, Item]], *, mad
             name: {"items": [asdict(one) for one in files.values()]} for name, files in sections.items()
         },
     }
+    manifest = json.dumps(head, indent=1, sort_keys=True).encode()
+    signature = sign(manifest) if sign is not None else None
     try:
         with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            archive.writestr(HEAD, json.dumps(head, indent=1, sort_keys=True))
+            archive.writestr(HEAD, manifest)
+            if signature is not None:
+                archive.writestr(SIGNATURE, signature)
             for section, files in sections.items():
                 for place, item in files.items():
                     how = zipfile.ZIP_STORED if place.suffix in PACKED else zipfile.ZIP_DEFLATED
@@ -75,20 +92,27 @@ def import_bundle(
     data: Path,
     *,
     allow_older: bool = False,
+    signers: Path | None = None,
     check: Mapping[str, Callable[[Path], object]] | None = None,
 ) -> dict[str, list[Item]]:
     """Verify a bundle and put its sections in place; returns what is there now, by section.
 
     Args:
+        signers: File of the public keys whose bundles are taken; None takes unsigned ones too.
         check: For each section, what looks at a file once its digest is right; it raises `PipelineError`.
 
     Raises:
         BundleBroken: It is no bundle, is damaged, or holds what its manifest does not name.
         BundleOlder: Something in it is older than what is here.
+        RefusedByPolicy: It is signed by no key of `signers`, or was altered after it was signed.
         PipelineError: `check` refuses a file.
     """
     with _opened(path) as archive:
-        sections = _head(path, archive)
+        manifest = _member(path, archive, HEAD, LARGEST_HEAD)
+        if manifest is None:
+            raise BundleBroken(path, f"it has no `{HEAD}`")
+        verify(path, manifest, _member(path, archive, SIGNATURE, LARGEST_SIGNATURE), signers)
+        sections = _sections(path, manifest)
         _compare_members(path, archive, sections)
         _verify(path, archive, sections)
         if not allow_older:
@@ -133,15 +157,26 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise BundleBroken(path, f"it is no whole bundle ({error})") from error
 
 
-def _head(path: Path, archive: zipfile.ZipFile) -> dict[str, list[Item]]:
+def _member(path: Path, archive: zipfile.ZipFile, name: str, most: int) -> bytes | None:
+    """The bytes of one member; None where there is none.
+
+    Raises:
+        BundleBroken: It is larger than is read.
+    """
     try:
-        info = archive.getinfo(HEAD)
-    except KeyError as error:
-        raise BundleBroken(path, f"it has no `{HEAD}`") from error
+        info = archive.getinfo(name)
+    except KeyError:
+        return None
     with archive.open(info) as file:
-        text = file.read(LARGEST_HEAD + 1)
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise BundleBroken(path, f"`{name}` is larger than is read")
+    return data
+
+
+def _sections(path: Path, manifest: bytes) -> dict[str, list[Item]]:
     try:
-        table: Any = json.loads(text) if len(text) <= LARGEST_HEAD else {}
+        table: Any = json.loads(manifest)
         if table["format"] != FORMAT:
             raise BundleBroken(path, f"its format is {table['format']}, and {FORMAT} is known")
         sections = {str(name): parse_items(one, path) for name, one in table["sections"].items()}
@@ -156,7 +191,7 @@ def _head(path: Path, archive: zipfile.ZipFile) -> dict[str, list[Item]]:
 def _compare_members(path: Path, archive: zipfile.ZipFile, sections: Mapping[str, Sequence[Item]]) -> None:
     """Refuse what the manifest does not name, and what is larger than it says."""
     told = {f"{section}/{one.name}": one.size_bytes for section, items in sections.items() for one in items}
-    held = [one.filename for one in archive.infolist() if one.filename != HEAD]
+    held = [one.filename for one in archive.infolist() if one.filename not in (HEAD, SIGNATURE)]
     if sorted(held) != sorted(told):
         odd = sorted(set(held) ^ set(told)) or [name for name in held if held.count(name) > 1]
         raise BundleBroken(path, f"its manifest and its files differ: {odd[0][:100]}")
