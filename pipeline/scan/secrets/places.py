@@ -202,7 +202,7 @@ def putty_key(text: str, at: int, kind: FileKind) -> Iterator[Hit]:
             title="PuTTY private key",
             strength="structure",
             value="".join(match[1].split()),
-            start=match.start(1),
+            start=at,
             end=match.end(),
         )
 

@@ -280,7 +280,9 @@ SERVICES: Final[tuple[Pattern, ...]] = (
         *(f"sm_{one}at_" for one in "aps"),
     ),
     pattern(
-        "twitter-bearer-token: Twitter bearer token", r"A{20,22}[A-Za-z0-9%]{60,100}(?![A-Za-z0-9%])", "a" * 20
+        "twitter-bearer-token: Twitter bearer token",
+        r"A{20,22}[A-Za-z0-9%]{60,100}(?![A-Za-z0-9%])",
+        "a" * 20,
     ),
     pattern("readme-key: ReadMe key", r"rdme_[a-z0-9]{70}", "rdme_"),
     pattern("frameio-token: Frame.io token", r"fio-u-[\w=-]{64}", "fio-u-"),
