@@ -30,7 +30,7 @@ def local_ports(services: Mapping[str, ServiceSettings]) -> dict[int, str]:
 async def with_localhost(
     container: dagger.Container, services: Mapping[str, ServiceSettings]
 ) -> dagger.Container:
-    """Let pytest in a container of ours reach the declared ports of its services at localhost."""
+    """Let tests in a container of ours reach the declared ports of its services at localhost."""
     ports = local_ports(services)
     if not ports or await container.env_variable("VIRTUAL_ENV") != VENV:
         return container

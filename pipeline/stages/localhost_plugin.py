@@ -1,4 +1,4 @@
-"""The pytest plugin that lets tests reach their services at `localhost` too, where many look for them.
+"""The pytest plugin, and program, by which tests reach their services at `localhost` too, where many look.
 
 It needs nothing but pytest. A process of its own passes the bytes on, so that tests find no threads, no tasks
 and no children that they did not start. Ports that are taken already stay with whoever has them.
@@ -91,11 +91,14 @@ def start(text: str) -> None:
         one.close()
 
 
-def pytest_configure(config: object) -> None:
-    """Begin before the first test is collected."""
+def pytest_addoption() -> None:
+    """Begin before other plug-ins read the settings of a project, which may ask a server already."""
     start(os.environ.get("PIPELINE_LOCALHOST", ""))
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 1:  # before a command that is not pytest's
+        start(os.environ.get("PIPELINE_LOCALHOST", ""))
+        sys.exit()
     split = [word.split("=") for word in sys.argv[1:]]
     asyncio.run(serve([(socket.socket(fileno=int(fd)), host, int(port)) for fd, host, port in split]))

@@ -46,6 +46,8 @@ code=$?
 echo "$code" > {NOTES}/killed
 exit {KILLED}
 """
+# What runs the tests may be something else than pytest, which the plugin of that name would not reach.
+LOCALHOST: Final = '[ -z "$PIPELINE_LOCALHOST" ] || python -m pipeline_localhost || exit 1\n'
 # Among the installed packages coverage does not measure it, and no variable that tests see has to name it.
 PUT_PLUGIN: Final = f"""\
 place=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
@@ -108,7 +110,9 @@ async def new_job(ctx: Context, container: dagger.Container, argv: Sequence[str]
     # A test that runs is never answered from the engine's cache: whether it has to run was decided by
     # the stage's key, and a failure must be tried anew when it is asked for again.
     container = container.with_env_variable("PIPELINE_RUN", f"{ctx.run_id}.{ctx.attempt}")
-    container = container.with_directory(NOTES, client.directory()).with_new_file(f"{PLUGIN}/guard", GUARD)
+    container = container.with_directory(NOTES, client.directory()).with_new_file(
+        f"{PLUGIN}/guard", LOCALHOST + GUARD
+    )
     job = Job(ctx=ctx, container=container, argv=tuple(argv))
     wants = [name for name in ("shards", "rerun_failed") if ctx.options.get(name)]
     if not job.is_pytest:

@@ -54,6 +54,42 @@ def shouting() -> Iterator[int]:
         thread.join(5)
 
 
+ASK = """
+import socket
+for size in (1, 1_000_000):
+    with socket.create_connection(("localhost", PORT), 5) as one:
+        one.sendall(b"x" * size)
+        one.shutdown(socket.SHUT_WR)
+        assert b"".join(iter(lambda: one.recv(65536), b"")) == b"X" * size
+"""
+SETTINGS = """
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests():
+    import ask
+"""
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", PLUGIN, "-p", "settings", "-p", "no:cacheprovider"]
+COMMAND = ["sh", "-c", '"$0" -m "$1" && "$0" ask.py', sys.executable, PLUGIN]
+
+
+@pytest.mark.parametrize("argv", [PYTEST, COMMAND], ids=["settings-that-pytest-reads", "another-command"])
+def test_what_asks_before_the_first_test_reaches_the_service_too(
+    tmp_path: Path, shouting: int, argv: list[str]
+) -> None:
+    """As settings of Django do that count the databases of a server when they are imported."""
+    shutil.copy(PLUGIN_FILE, tmp_path / f"{PLUGIN}.py")
+    (tmp_path / "ask.py").write_text(ASK.replace("PORT", str(shouting)))
+    (tmp_path / "settings.py").write_text(SETTINGS)
+    (tmp_path / "test_it.py").write_text("def test_nothing():\n    pass\n")
+    env = {**os.environ, "PIPELINE_LOCALHOST": f"{shouting}=127.0.0.2", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+
+    _end_relays(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_tests_reach_a_service_at_localhost_by_a_process_that_is_not_theirs(
     tmp_path: Path, shouting: int
 ) -> None:
@@ -65,10 +101,16 @@ def test_tests_reach_a_service_at_localhost_by_a_process_that_is_not_theirs(
 
     done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
 
-    relays = [one for one in Path("/proc").glob("[0-9]*") if _is_relay(one, tmp_path)]
+    relays = _end_relays(tmp_path)
+    assert (done.returncode, relays) == (0, 1), done.stdout + done.stderr
+
+
+def _end_relays(folder: Path) -> int:
+    """End the processes that pass bytes on; how many there were."""
+    relays = [one for one in Path("/proc").glob("[0-9]*") if _is_relay(one, folder)]
     for one in relays:
         os.kill(int(one.name), 9)
-    assert (done.returncode, len(relays)) == (0, 1), done.stdout + done.stderr
+    return len(relays)
 
 
 def _is_relay(process: Path, folder: Path) -> bool:
