@@ -2,15 +2,18 @@
 
 Response times near each other in time are alike, so single requests prove little. The seconds of a
 run are therefore taken as blocks and drawn again and again from both runs (a block bootstrap): where even
-the low end of what the ratio of the percentiles may be lies above the smallest effect worth telling, the
+the low end of what the ratio of the figures may be lies above the smallest effect worth telling, the
 service is slower.
+
+A busy machine makes every service slow. It also makes the generator late, which no service does: by that
+lateness the blocks are corrected, or left out where it is too much.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, repeat
 from operator import mul
 from typing import TYPE_CHECKING, Final
@@ -26,8 +29,13 @@ if TYPE_CHECKING:
 TYPICAL: Final = "typical"  # the geometric mean
 DRAWS: Final = 1000
 FALSE_ALARMS: Final = 0.05  # of a whole comparison, shared by everything that is looked at
-CALM_S: Final = 0.002  # seconds in which 10 % of the requests were sent later than this are left out;
-CALM_SHARE: Final = 0.25  # or than this share of the typical response time, where half would not be left
+LATE_S: Final = 0.001  # seconds in which requests were handled later than this on average are left out,
+LATE_SHARE: Final = 0.25  # unless it is less than this share of the typical response time
+WAKE_UPS: Final = 1.5  # how often a request waits for a CPU for as long as the generator does: measured,
+WAKE_UPS_WEIGHT: Final = 0.5  # and so little sure that what the runs themselves show soon outweighs it
+WAKE_UPS_MAX: Final = 3.0
+WAKE_UPS_DOUBT: Final = 0.75  # that a slow-down must exceed where the machine was busier than before
+BUSIER: Final = 0.05  # lag over typical time by which a baseline was: then nothing found proves nothing
 BLOCKS: Final = 20  # a run is cut into about so many
 BLOCKS_MIN: Final = 8
 REQUESTS_MIN: Final = 100  # of an endpoint in each run; fewer are not compared
@@ -70,41 +78,28 @@ def compare(
     """
     if why := _unlike(before, after):
         return [], [NotCompared(endpoint="", why=why)]
-    before, after = calm(before), calm(after)
     known = {one.name: one for one in (*before.endpoints, before.total)}
     looked_at = (*after.endpoints, after.total) if len(after.endpoints) > 1 else after.endpoints
-    pairs = [(known.get(one.name), one) for one in looked_at]
     statistics = (TYPICAL, tail if tail in QUANTILES and tail != "max" else "p95")
     changes: list[Change] = []
     left_out: list[NotCompared] = []
-    chance = FALSE_ALARMS / max(1, len(pairs) * len(statistics))
-    for old, new in pairs:
-        if old is None:
-            left_out.append(NotCompared(endpoint=new.name, why="the baseline does not have it"))
-        elif why := _too_little(old, new):
-            left_out.append(NotCompared(endpoint=new.name, why=why))
+    chance = FALSE_ALARMS / max(1, len(looked_at) * len(statistics))
+    for one in looked_at:
+        if one.name not in known:
+            left_out.append(NotCompared(endpoint=one.name, why="the baseline does not have it"))
+            continue
+        old = Series.of(known[one.name], before.generator.lag)
+        new = Series.of(one, after.generator.lag)
+        if why := _too_little(old, new):
+            left_out.append(NotCompared(endpoint=one.name, why=why))
+            continue
+        found = [_change(old, new, statistic, effect, chance) for statistic in statistics]
+        if old.late - new.late > BUSIER and not any(change.is_slower for change in found):
+            why = "the machine was busier when the baseline was measured, which would hide a slow-down"
+            left_out.append(NotCompared(endpoint=one.name, why=why))
         else:
-            changes += [_change(old, new, statistic, effect, chance) for statistic in statistics]
+            changes += found
     return changes, left_out
-
-
-def calm(measurement: Measurement) -> Measurement:
-    """The measurement without the seconds in which the machine was busy with something else.
-
-    It shows in the generator, which is late then; a service that is slow does not make it so.
-    """
-    lags, times = measurement.generator.lag, measurement.total.times
-    late = [lag.quantile(0.9) if lag else 0.0 for lag in lags]
-    half = sorted(late)[len(late) // 2] if late else 0.0
-    most_s = max(CALM_S, min(half, CALM_SHARE * geometric_mean(times))) if times else CALM_S
-    kept = [second for second, lag in enumerate(late) if lag <= most_s]
-    if len(kept) == len(lags):
-        return measurement
-    endpoints = tuple(
-        replace(one, windows=tuple(one.windows[second] for second in kept if second < len(one.windows)))
-        for one in measurement.endpoints
-    )
-    return replace(measurement, endpoints=endpoints)
 
 
 def _unlike(before: Measurement, after: Measurement) -> str:
@@ -117,31 +112,94 @@ def _unlike(before: Measurement, after: Measurement) -> str:
     return ""
 
 
-def _too_little(old: Endpoint, new: Endpoint) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Some seconds of one endpoint."""
+
+    times: Histogram
+    lag: Histogram  # of the generator meanwhile
+    log_sum: float  # of the logarithms of `times`
+    count: int
+    late: float  # logarithm of 1 + the generator's mean lag over the typical response time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """The seconds of an endpoint in which the machine was not too busy, joined to about `BLOCKS` blocks."""
+
+    name: str
+    count: int  # of all response times
+    seconds: int
+    blocks: tuple[Block, ...]
+
+    @classmethod
+    def of(cls, endpoint: Endpoint, lags: Sequence[Histogram]) -> Series:
+        """The series of an endpoint, with the generator's lag second by second; () where it has none."""
+        times = endpoint.times
+        typical_s = geometric_mean(times) if times else 0.0
+        most_s = max(LATE_S, LATE_SHARE * typical_s)
+        seconds = [
+            (window, lags[at] if at < len(lags) else Histogram())
+            for at, window in enumerate(endpoint.windows)
+        ]
+        calm = [(window, lag) for window, lag in seconds if not lag or lag.mean() <= most_s]
+        length = max(1, len(calm) // BLOCKS)
+        joined = [calm[at : at + length] for at in range(0, len(calm), length)]
+        blocks = [
+            _block(merged(window for window, _ in some), merged(lag for _, lag in some), typical_s)
+            for some in joined
+        ]
+        return cls(
+            name=endpoint.name,
+            count=times.count,
+            seconds=len(calm),
+            blocks=tuple(one for one in blocks if one.count),
+        )
+
+    @property
+    def late(self) -> float:
+        """The mean of the blocks' `late`."""
+        return sum(one.late * one.count for one in self.blocks) / sum(one.count for one in self.blocks)
+
+    @property
+    def times(self) -> Histogram:
+        """The response times of all blocks."""
+        return merged(one.times for one in self.blocks)
+
+    @property
+    def lag(self) -> Histogram:
+        """The generator's lag in all blocks."""
+        return merged(one.lag for one in self.blocks)
+
+
+def _block(times: Histogram, lag: Histogram, typical_s: float) -> Block:
+    late = math.log1p(lag.mean() / typical_s) if lag and typical_s else 0.0
+    return Block(times=times, lag=lag, log_sum=_log_sum(times), count=times.count, late=late)
+
+
+def _too_little(old: Series, new: Series) -> str:
     for one, which in ((old, "the baseline"), (new, "this run")):
-        if one.times.count < REQUESTS_MIN:
-            return f"{which} has {one.times.count} response times, and {REQUESTS_MIN} are needed"
-        if len(blocks_of(one)) < BLOCKS_MIN:
-            return f"{which} has only {len(one.windows)} seconds in which the machine was not disturbed"
+        if one.count < REQUESTS_MIN:
+            return f"{which} has {one.count} response times, and {REQUESTS_MIN} are needed"
+        if len(one.blocks) < BLOCKS_MIN:
+            return f"{which} has only {one.seconds} seconds in which the machine was not disturbed"
     return ""
 
 
-def blocks_of(endpoint: Endpoint) -> list[Histogram]:
-    """The seconds of an endpoint, joined to about `BLOCKS` blocks; seconds without answers are left out."""
-    windows = endpoint.windows
-    length = max(1, len(windows) // BLOCKS)
-    joined = [merged(windows[at : at + length]) for at in range(0, len(windows), length)]
-    return [one for one in joined if one.counts]
-
-
-def _change(old: Endpoint, new: Endpoint, statistic: str, effect: float, chance: float) -> Change:
+def _change(old: Series, new: Series, statistic: str, effect: float, chance: float) -> Change:
     least = effect if statistic == TYPICAL else effect * TAIL_FACTOR
     draw = random.Random(f"{old.name} {statistic}")  # noqa: S311 - the same answer for the same files
-    before_s, befores = _drawn(old, statistic, draw)
-    after_s, afters = _drawn(new, statistic, draw)
-    ratios = sorted(b / a if a else math.inf for a, b in zip(befores, afters, strict=True))
+    if statistic == TYPICAL:
+        slope = wake_ups(old, new)
+        (before_s, befores), (after_s, afters) = (_typical(one, slope, draw) for one in (old, new))
+        excess_s = before_s * math.expm1(WAKE_UPS_DOUBT * max(0.0, new.late - old.late))
+    else:
+        share = QUANTILES[statistic]
+        (before_s, befores), (after_s, afters) = (_tail(one, share, draw) for one in (old, new))
+        excess_s = _excess(old, new, share)
+    ratios = sorted((b - excess_s) / a if a else math.inf for a, b in zip(befores, afters, strict=True))
     low = ratios[int(chance * len(ratios))]
-    is_slower = low > 1 + least and after_s - before_s > SMALLEST_S
+    is_slower = low > 1 + least and after_s - before_s - excess_s > SMALLEST_S
     return Change(
         endpoint=new.name,
         statistic=statistic,
@@ -152,24 +210,44 @@ def _change(old: Endpoint, new: Endpoint, statistic: str, effect: float, chance:
     )
 
 
-def _drawn(endpoint: Endpoint, statistic: str, draw: random.Random) -> tuple[float, list[float]]:
-    """The figure of a run in seconds, and of `DRAWS` runs drawn from its blocks."""
-    blocks = blocks_of(endpoint)
-    if statistic == TYPICAL:
-        return geometric_mean(endpoint.times), _drawn_means(blocks, draw)
-    share = QUANTILES[statistic]
-    return endpoint.times.quantile(share), Resampled(blocks).quantiles(share, draw)
+def wake_ups(old: Series, new: Series) -> float:
+    """By how much the typical time grows with the generator's lag, as the blocks of both runs show it."""
+    above, below = WAKE_UPS * WAKE_UPS_WEIGHT, WAKE_UPS_WEIGHT
+    for blocks, late in ((old.blocks, old.late), (new.blocks, new.late)):
+        count = sum(one.count for one in blocks)
+        middle = sum(one.log_sum for one in blocks) / count
+        above += sum((one.late - late) * (one.log_sum - one.count * middle) for one in blocks)
+        below += sum(one.count * (one.late - late) ** 2 for one in blocks)
+    return min(WAKE_UPS_MAX, max(0.0, above / below))
+
+
+def _excess(old: Series, new: Series, share: float) -> float:
+    """Seconds of the new tail that a busier machine may explain."""
+    if not old.lag or not new.lag:
+        return 0.0
+    return WAKE_UPS * max(0.0, new.lag.quantile(share) - old.lag.quantile(share))
+
+
+def _typical(series: Series, slope: float, draw: random.Random) -> tuple[float, list[float]]:
+    """The typical time of a run on an idle machine, in seconds, and of `DRAWS` runs drawn from its blocks."""
+    sums = [(one.log_sum - slope * one.late * one.count, one.count) for one in series.blocks]
+    drawn = (draw.choices(sums, k=len(sums)) for _ in range(DRAWS))
+    return _mean_of(sums), [_mean_of(one) for one in drawn]
+
+
+def _mean_of(sums: Sequence[tuple[float, int]]) -> float:
+    return math.exp(sum(logs for logs, _ in sums) / sum(count for _, count in sums))
+
+
+def _tail(series: Series, share: float, draw: random.Random) -> tuple[float, list[float]]:
+    """A quantile of a run in seconds, and of `DRAWS` runs drawn from its blocks."""
+    blocks = [one.times for one in series.blocks]
+    return series.times.quantile(share), Resampled(blocks).quantiles(share, draw)
 
 
 def geometric_mean(times: Histogram) -> float:
     """The typical response time in seconds: unlike the mean it hardly heeds a few slow ones."""
     return math.exp(_log_sum(times) / times.count)
-
-
-def _drawn_means(blocks: Sequence[Histogram], draw: random.Random) -> list[float]:
-    sums = [(_log_sum(block), block.count) for block in blocks]
-    drawn = (draw.choices(sums, k=len(sums)) for _ in range(DRAWS))
-    return [math.exp(sum(logs for logs, _ in one) / sum(count for _, count in one)) for one in drawn]
 
 
 def _log_sum(times: Histogram) -> float:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import random
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +13,9 @@ from pipeline.scan.load.compare import NotCompared, compare
 from pipeline.scan.load.histogram import Histogram
 from pipeline.scan.load.measurement import Generator
 from tests.unit.scan.load.making import drawn, endpoint, measurement
+
+if TYPE_CHECKING:
+    from pipeline.scan.load.measurement import Measurement
 
 RUNS = 20
 
@@ -82,6 +88,45 @@ def test_seconds_in_which_the_machine_was_busy_are_left_out() -> None:
 
     assert [one.is_slower for one in compare(before, disturbed)[0]] == [False, False]
     assert any(one.is_slower for one in compare(before, undisturbed)[0])
+
+
+def busy(seed: int, typical_s: float, waits_s: float) -> Measurement:
+    """A measurement on a machine where all wait for a CPU, now less and now more: `waits_s` on average."""
+    draw = random.Random(seed)  # noqa: S311 - any noise will do
+    windows, lags = [], []
+    for _ in range(20):
+        window, lag, mean_s = Histogram(), Histogram(), waits_s * draw.uniform(0.2, 1.8)
+        for _ in range(50):
+            waits = [draw.expovariate(1 / mean_s) for _ in range(3)]
+            lag.record(waits[0])
+            window.record(typical_s * math.exp(draw.gauss(0, 0.4)) + waits[0] + waits[1] / 2)
+        windows.append(window)
+        lags.append(lag)
+    generator = Generator(cpu=0.1, memory_bytes=1, lag=tuple(lags))
+    return measurement(endpoint(windows=tuple(windows)), generator=generator)
+
+
+@pytest.mark.parametrize("waits_s", [0.0002, 0.002, 0.004], ids=["idle", "busy", "very busy"])
+def test_a_machine_busier_than_for_the_baseline_is_no_slower_service(waits_s: float) -> None:
+    """It delays the generator as well, and by that the times are corrected; what is slower is found."""
+    found = alarms = 0
+    for seed in range(RUNS):
+        before = busy(3 * seed, 0.020, 0.0002)
+        alarms += any(one.is_slower for one in compare(before, busy(3 * seed + 1, 0.020, waits_s))[0])
+        found += any(one.is_slower for one in compare(before, busy(3 * seed + 2, 0.026, waits_s))[0])
+
+    assert found >= RUNS - 1
+    assert alarms <= 1
+
+
+def test_a_baseline_of_a_busier_machine_finds_what_is_slower_or_says_that_it_cannot() -> None:
+    """Never that nothing changed."""
+    before, same = busy(1, 0.020, 0.004), busy(2, 0.020, 0.0002)
+    twice = busy(3, 0.040, 0.0002)
+    why = "the machine was busier when the baseline was measured, which would hide a slow-down"
+
+    assert compare(before, same) == ([], [NotCompared(endpoint="GET /", why=why)])
+    assert any(one.is_slower for one in compare(before, twice)[0])
 
 
 @pytest.mark.parametrize(
