@@ -4,7 +4,8 @@
 
 The tools are installed from their locks into FOLDER (made the first time; a temporary one without it), and
 run here as they are in their containers. The app runs on the Python of the development group. Beside the time
-on the clock stands the CPU time of the scanner, which other work on the machine changes less.
+on the clock stands the CPU time of the scanner, which other work on the machine changes less. Last comes an
+app whose pages lead to another host: how much that one is asked.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.parse
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 ROOT: Final = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -136,6 +141,64 @@ def measure(base: str, folder: Path, *, with_wapiti: bool) -> None:
         summary("all with attacks", [active, schema, attacks], "12")
 
 
+class Leading(BaseHTTPRequestHandler):
+    """Every page leads elsewhere: by a redirect, a link, a form, or where the value of a parameter says."""
+
+    asked: ClassVar[list[str]] = []  # of the other host
+
+    def do_GET(self) -> None:
+        """Answer, or note that the other host was asked."""
+        here, port = self.connection.getsockname()
+        elsewhere = f"http://127.0.0.2:{port}"
+        if here == "127.0.0.2":
+            self.asked.append(self.path)
+        path, _, query = self.path.partition("?")
+        is_page = path in ("/", "/page")
+        self.send_response(200 if is_page else 302)
+        self.send_header("content-type", "text/html")
+        given = urllib.parse.unquote(query.partition("=")[2])
+        if not is_page:
+            self.send_header("location", given if given.startswith("http") else elsewhere + path)
+        body = f"<a href='{elsewhere}/link'>a</a><a href='/page?q=1'>b</a><a href='/out?to=1'>c</a>"
+        body += f"<form action='{elsewhere}/form' method=post><input name=a></form><form action='/send'>"
+        data = f"<html><body>{body}<input name=b></form></body></html>".encode() if is_page else b""
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_POST = do_GET  # noqa: N815 - the name is the base class's
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def strays(folder: Path, *, with_wapiti: bool) -> None:
+    """How often a host that pages lead to is asked."""
+    with ExitStack() as stack:
+        port = 0
+        for host in ("127.0.0.1", "127.0.0.2"):
+            server = stack.enter_context(ThreadingHTTPServer((host, port), Leading))
+            port = int(server.server_address[1])
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
+        operation = {"parameters": [{"name": "to", "in": "query", "schema": {"type": "string"}}]}
+        description = {
+            "openapi": "3.1.0",
+            "info": {"title": "a", "version": "1"},
+            "paths": {path: {"get": {**operation, "responses": {}}} for path in ("/out", "/page")},
+        }
+        aim = Aim(base=f"http://127.0.0.1:{port}", description=description, writes=True, active=True)
+        scanners: list[tuple[Passive | Schemathesis | Wapiti, str]] = [(Passive(), "schemathesis")]
+        scanners += [(Schemathesis(), "schemathesis")]
+        scanners += [(Wapiti(), "wapiti3")] if with_wapiti else []
+        for scanner, lock in scanners:
+            Leading.asked.clear()
+            scan, took, _ = run(scanner, aim, str(installed(folder, lock)))
+            print(
+                f"{scanner.name}: asked the other host {len(Leading.asked)} times; {scan.state}, {took:.1f} s"
+            )
+
+
 def main() -> None:
     """Start the app and measure."""
     parser = argparse.ArgumentParser()
@@ -151,7 +214,9 @@ def main() -> None:
         try:
             if not alive(base, "/", 30)["alive"]:
                 sys.exit("the app does not start")
-            measure(base, options.tools or Path(folder), with_wapiti=not options.without_wapiti)
+            tools = options.tools or Path(folder)
+            measure(base, tools, with_wapiti=not options.without_wapiti)
+            strays(tools, with_wapiti=not options.without_wapiti)
         finally:
             app.terminate()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.graph.context import Skip
-from pipeline.scan.dast.aim import Aim, description_of, refuse_unless_agreed
+from pipeline.scan.dast.aim import Aim, description_of, refuse_metadata, refuse_unless_agreed
 from pipeline.stages.containers import StageBroken
 
 if TYPE_CHECKING:
@@ -143,10 +143,16 @@ async def aimed(
 async def at_address(
     ctx: Context, settings: DastSettings, base: str, start: str, container: dagger.Container
 ) -> Aimed:
-    """The target of an address, if somebody answers there."""
+    """The target of an address, if somebody answers there.
+
+    Raises:
+        AimRefused: Its name stands for a cloud's metadata service.
+        NotReached: Nobody answers.
+    """
     from pipeline.stages.load_service import DESCRIPTIONS
 
     container = container.with_env_variable("PIPELINE_RUN", f"{ctx.run_id}.{ctx.attempt}")
+    refuse_metadata(base, (await errand(container, "resolve", base))["addresses"])
     told = await errand(container, "alive", base, settings.health or start, f"{settings.start_within_s:g}")
     if not told["alive"]:
         raise NotReached(f"cannot look at `{base}`: nobody answers there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pipeline.scan.dast.operations import base_path
 from pipeline.scan.dast.prober.request import route_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pipeline.scan.scanner import Target
 
 SECRETS: Final = re.compile(
@@ -21,12 +24,19 @@ SECRETS: Final = re.compile(
 )
 
 
+METADATA_HOSTS: Final = frozenset({"metadata", "metadata.google.internal", "metadata.goog"})
+METADATA: Final = tuple(
+    ipaddress.ip_network(one)
+    for one in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128", "100.100.100.200/32")
+)
+
+
 class AimRefused(PipelineError):
     """An address may not be scanned."""
 
-    def __init__(self, address: str, what: str) -> None:
+    def __init__(self, address: str, what: str, *, hint: str = "") -> None:
         super().__init__(f"cannot scan `{address}`: {what}")
-        self.hint = "name the host by `address` and state `consent = true` in [tool.pipeline.dast]"
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +76,7 @@ def refuse_unless_agreed(address: str, *, consent: bool, environment: str | None
     """Scheme with host and port of the address, and its path, if it may be scanned.
 
     Raises:
-        AimRefused: It is no web address, holds a password, or nobody agreed.
+        AimRefused: It is no web address, holds a password, is a cloud's metadata service, or nobody agreed.
     """
     try:
         parts = urlsplit(address)
@@ -78,10 +88,33 @@ def refuse_unless_agreed(address: str, *, consent: bool, environment: str | None
     if parts.username or parts.password:
         raise AimRefused(f"{parts.scheme}://{parts.hostname}", "it holds a user name")
     if not consent:
-        raise AimRefused(address, "nobody stated that its owner agrees")
+        hint = "if its owner does, state `consent = true` in [tool.pipeline.dast]"
+        raise AimRefused(address, "nobody stated that its owner agrees", hint=hint)
     if environment == "production":
         raise AimRefused(address, "this run is for production")
+    refuse_metadata(address, [str(parts.hostname)])
     return f"{parts.scheme}://{parts.netloc}", parts.path or "/"
+
+
+def refuse_metadata(address: str, hosts: Sequence[str]) -> None:
+    """Refuse what no owner can agree to: the service that hands a machine's credentials out.
+
+    Args:
+        hosts: The host of the address, or what its name resolves to.
+
+    Raises:
+        AimRefused: One of them is that service.
+    """
+    for host in hosts:
+        try:
+            number = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            is_metadata = host.rstrip(".").lower() in METADATA_HOSTS
+        else:
+            number = getattr(number, "ipv4_mapped", None) or number
+            is_metadata = any(number in network for network in METADATA)
+        if is_metadata:
+            raise AimRefused(address, f"{host} hands out the credentials of the machine it is asked from")
 
 
 def redacted(text: str) -> str:

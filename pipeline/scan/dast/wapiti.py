@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 PYTHON: Final = "/opt/tools/wapiti3/bin/python"  # its own: another tool's comes first on the path
 START: Final = "/scan-in/start_wapiti.py"
-START_TEXT: Final = '''"""Start wapiti without the parts that no scan here needs and that need building."""
+START_TEXT: Final = '''"""Start wapiti without what no scan needs, and let it ask nobody but its target."""
 
+import os
 import sys
 import types
 
@@ -34,6 +35,22 @@ proxy.InterceptingExplorer = None
 flash = types.ModuleType("yaswfp")
 flash.swfparser = None
 sys.modules |= {proxy.__name__: proxy, flash.__name__: flash}
+
+import httpx
+
+host, port = os.environ["SCAN_HOST"], os.environ["SCAN_PORT"]
+send = httpx.AsyncHTTPTransport.handle_async_request
+
+
+async def send_home(self, request):
+    """Send a request to the target; some of its modules follow redirects to whoever they lead to."""
+    url = request.url
+    if url.host != host or str(url.port or {"https": 443}.get(url.scheme, 80)) != port:
+        raise httpx.ConnectError("not the target", request=request)
+    return await send(self, request)
+
+
+httpx.AsyncHTTPTransport.handle_async_request = send_home
 
 from wapitiCore.main.wapiti import wapiti_asyncio_wrapper
 
@@ -111,7 +128,17 @@ class Wapiti:
                 argv += ["--start", aim.base + one.target]
         for pattern in aim.exclude:
             argv += ["--exclude", f"{aim.base}{pattern}"]
-        return [Command(argv=tuple(argv), files=files, outputs=(REPORT,), timeout_s=aim.limit_s + GRACE_S)]
+        address = urlsplit(aim.base)
+        port = address.port or {"https": 443}.get(address.scheme, 80)
+        return [
+            Command(
+                argv=tuple(argv),
+                env={"SCAN_HOST": str(address.hostname), "SCAN_PORT": str(port)},
+                files=files,
+                outputs=(REPORT,),
+                timeout_s=aim.limit_s + GRACE_S,
+            )
+        ]
 
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
         """Findings; with no page read, or modules that were cut off, it proves nothing or less."""

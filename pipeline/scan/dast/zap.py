@@ -43,12 +43,17 @@ OVERRIDES: Final[Mapping[int, Level]] = {
 }
 
 
-class ZapFailed(PipelineError):
-    """ZAP does not answer, or not as its API does."""
+RULES: Final[Mapping[str, str]] = {"pscan": "passive", "ascan": "active"}
+REFUSES: Final = "it ends the connection, as it does for a wrong key or an address it does not allow"
 
-    def __init__(self, action: str, what: str, *, is_away: bool = False) -> None:
+
+class ZapFailed(PipelineError):
+    """ZAP does not answer, or not as its API does; `code` is its own word for it."""
+
+    def __init__(self, action: str, what: str, *, is_away: bool = False, code: str = "") -> None:
         super().__init__(f"cannot ask ZAP for `{action}`: {what}")
         self.is_away = is_away
+        self.code = code
 
 
 @dataclass(slots=True)
@@ -83,6 +88,12 @@ class Zap:
     async def _scan(self, client: httpx.AsyncClient, aim: Aim) -> Scan:
         until = time.monotonic() + aim.limit_s
         version = str((await ask(client, "core/view/version"))["version"])
+        for kind in ("pscan", *(["ascan"] if aim.active else [])):
+            if not await _has_rules(client, kind):
+                nothing = Coverage(unit="pages", expected=1, seen=0)
+                said = f"ZAP {version} has no {RULES[kind]} rules"
+                hint = f"install its add-on `{kind}rules`: without it ZAP finds nothing anywhere"
+                return broken(NAME, nothing, said, state="unavailable", hint=hint)
         url = f"{aim.base}{aim.start}"
         done = [await self._work(client, "spider", {"url": url, "recurse": "true"}, until)]
         pages = (await ask(client, "core/view/urls", baseurl=aim.base))["urls"]
@@ -129,6 +140,17 @@ class Zap:
             await anyio.sleep(self.every_s)
 
 
+async def _has_rules(client: httpx.AsyncClient, kind: str) -> bool:
+    """Whether ZAP has rules of a kind: they are add-ons, and without them every service is clean."""
+    try:
+        told = (await ask(client, f"{kind}/view/scanners"))["scanners"]
+    except ZapFailed as error:
+        if error.code == "no_implementor":  # not even what runs them is installed
+            return False
+        raise
+    return isinstance(told, list) and any(one.get("enabled") == "true" for one in told)
+
+
 async def ask(client: httpx.AsyncClient, action: str, **parameters: str) -> dict[str, Any]:
     """Ask the API for one thing.
 
@@ -137,6 +159,8 @@ async def ask(client: httpx.AsyncClient, action: str, **parameters: str) -> dict
     """
     try:
         response = await client.get(f"/JSON/{action}/", params=parameters)
+    except httpx.RemoteProtocolError as error:
+        raise ZapFailed(action, REFUSES, is_away=True) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ZapFailed(action, str(error) or type(error).__name__, is_away=True) from error
     try:
@@ -144,8 +168,9 @@ async def ask(client: httpx.AsyncClient, action: str, **parameters: str) -> dict
     except ValueError as error:
         raise ZapFailed(action, f"it answers {response.status_code} without JSON") from error
     if response.status_code != 200 or not isinstance(told, dict):
-        said = told.get("message", "") if isinstance(told, dict) else ""
-        raise ZapFailed(action, f"it answers {response.status_code} {said}".strip())
+        said = told if isinstance(told, dict) else {}
+        what = f"it answers {response.status_code} {said.get('message', '')}".strip()
+        raise ZapFailed(action, what, code=str(said.get("code", "")))
     return _Strict(action, told)
 
 

@@ -3,6 +3,7 @@
 python -m PACKAGE.main scan PLAN REPORT
 python -m PACKAGE.main alive BASE PATH WITHIN_S
 python -m PACKAGE.main describe BASE PATH…
+python -m PACKAGE.main resolve BASE
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import socket
 import sys
 import time
 import urllib.parse
@@ -274,6 +276,15 @@ def alive(base: str, path: str, within_s: float) -> dict[str, Any]:
         time.sleep(0.2)
 
 
+def resolve(base: str) -> dict[str, Any]:
+    """The addresses that the host's name stands for here; none where it is not known."""
+    try:
+        found = socket.getaddrinfo(urllib.parse.urlsplit(base).hostname, None, type=socket.SOCK_STREAM)
+    except OSError:
+        found = []
+    return {"addresses": sorted({str(one[4][0]) for one in found})}
+
+
 def describe(base: str, paths: list[str]) -> dict[str, Any]:
     """The first OpenAPI description among some paths; `said` is what was there instead."""
     client = Client(base, limit_s=30.0, most_bytes=DESCRIPTION_BYTES)
@@ -307,7 +318,10 @@ def main(argv: list[str]) -> int:
         with open(rest[1], "w", encoding="utf-8") as file:
             json.dump(scan(plan), file)
         return 0
-    told = alive(rest[0], rest[1], float(rest[2])) if errand == "alive" else describe(rest[0], rest[1:])
+    if errand == "alive":
+        told = alive(rest[0], rest[1], float(rest[2]))
+    else:
+        told = resolve(rest[0]) if errand == "resolve" else describe(rest[0], rest[1:])
     sys.stdout.write(json.dumps(told))
     return 0
 

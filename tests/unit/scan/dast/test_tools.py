@@ -239,6 +239,10 @@ def test_wapiti_that_was_stopped_is_incomplete(stdout: bytes, code: int | None, 
         ("file:///etc/passwd", True, None, "it is no http or https address"),
         ("http://[::bad", True, None, "it is no http or https address"),
         ("https://me:secret@shop.example.com", True, None, "it holds a user name"),
+        ("http://169.254.169.254/latest/meta-data/", True, None, "hands out the credentials"),
+        ("http://[fd00:ec2::254]", True, None, "hands out the credentials"),
+        ("http://[::ffff:169.254.169.254]", True, None, "hands out the credentials"),
+        ("http://Metadata.Google.Internal.", True, None, "hands out the credentials"),
     ],
 )
 def test_an_address_is_refused(address: str, consent: bool, environment: str | None, what: str) -> None:
@@ -252,6 +256,24 @@ def test_an_address_that_was_agreed_to_is_taken_without_what_follows_the_path() 
     agreed = refuse_unless_agreed("https://shop.example.com/app/?a=1", consent=True, environment="staging")
 
     assert agreed == ("https://shop.example.com", "/app/")
+
+
+def test_a_private_address_is_a_host_like_others_once_it_was_agreed_to() -> None:
+    """Where staging is, usually."""
+    agreed = refuse_unless_agreed("http://10.1.2.3:8080", consent=True, environment=None)
+
+    assert agreed == ("http://10.1.2.3:8080", "/")
+
+
+@pytest.mark.parametrize(
+    ("environment", "hint"),
+    [(None, "if its owner does, state `consent = true` in [tool.pipeline.dast]"), ("production", "")],
+)
+def test_consent_is_asked_for_only_where_it_is_what_is_missing(environment: str | None, hint: str) -> None:
+    with pytest.raises(AimRefused) as caught:
+        refuse_unless_agreed("http://shop.test", consent=environment is not None, environment=environment)
+
+    assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize(

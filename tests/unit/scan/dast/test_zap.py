@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,6 +34,10 @@ ALERT: dict[str, Any] = {
 }
 
 
+RULES: dict[str, Any] = {"scanners": [{"id": "10020", "enabled": "true"}]}
+NO_ADDON = {"code": "no_implementor", "message": "No Implementor"}  # as ZAP 2.17.0 says it
+
+
 class FakeZap:
     """Answers as ZAP's API does; `answers` replaces some of it."""
 
@@ -42,6 +48,8 @@ class FakeZap:
             "core/view/version": {"version": "2.16.1"},
             "core/view/urls": {"urls": [f"{BASE}/", f"{BASE}/items/7"]},
             "pscan/view/recordsToScan": {"recordsToScan": "0"},
+            "pscan/view/scanners": RULES,
+            "ascan/view/scanners": RULES,
             "core/view/alerts": {"alerts": list(alerts)},
             **{name.replace("__", "/"): value for name, value in answers.items()},
         }
@@ -58,6 +66,8 @@ class FakeZap:
             kind = name.partition("/")[0]
             self.progress[kind] = min(100, self.progress[kind] + 50)
             told = {"scan": "0"} if "action" in name else {"status": str(self.progress[kind])}
+        if told == NO_ADDON:
+            return 400, {"content-type": "application/json"}, json.dumps(told)
         if name == "core/view/alerts":
             first, count = int(values["start"]), int(values["count"])
             told = {"alerts": told["alerts"][first : first + count]}
@@ -143,6 +153,36 @@ async def test_an_answer_that_is_none_is_an_error(answers: dict[str, Any], reaso
     scan = await ask(FakeZap(ALERT, **answers))
 
     assert (scan.state, scan.reason, scan.findings) == ("error", reason, ())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        ({"pscan__view__scanners": NO_ADDON}, "passive"),
+        ({"pscan__view__scanners": {"scanners": [{"id": "10020", "enabled": "false"}]}}, "passive"),
+        ({"ascan__view__scanners": {"scanners": []}}, "active"),
+    ],
+    ids=["no add-on", "all off", "no attacks"],
+)
+async def test_zap_without_rules_is_not_a_clean_service(answers: dict[str, Any], kind: str) -> None:
+    """Rules are add-ons: a ZAP without them crawls, attacks nothing, ends well and has no alert."""
+    scan = await ask(FakeZap(**answers), active=True)
+
+    assert (scan.state, scan.reason) == ("unavailable", f"ZAP 2.16.1 has no {kind} rules")
+    assert scan.hint.startswith(f"install its add-on `{kind[0]}scanrules`")
+
+
+@pytest.mark.anyio
+async def test_zap_that_hangs_up_is_told_with_the_likely_reason() -> None:
+    """A real one answers nothing at all to a wrong key."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: server.accept()[0].close())
+
+        scan = await Zap(f"http://127.0.0.1:{server.getsockname()[1]}", KEY).scan(Aim(base=BASE))
+
+    assert scan.state == "unavailable"
+    assert "it ends the connection, as it does for a wrong key" in scan.reason
 
 
 @pytest.mark.anyio
