@@ -68,7 +68,9 @@ class EngineProcess:
             async with asyncio.timeout(limit_s):
                 line = await asyncio.to_thread(self.process.stdout.readline)
         except TimeoutError:
-            raise EngineNotStarted(f"no answer within {limit_s:.0f} s") from None
+            words = [word for word in self.words if word.strip()]
+            last = f"; it last said: {words[-1]}" if words else ""
+            raise EngineNotStarted(f"no answer within {limit_s:.0f} s{last}") from None
         if not line:
             await asyncio.to_thread(self.process.wait)
             await asyncio.sleep(0)  # what it said last is read by now or never

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from pipeline.engine.treehash import OVERLAY_PREFIXES, find_xattrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 OPAQUE_NAMES: Final = ("trusted.overlay.opaque", "user.overlay.opaque")
@@ -95,8 +95,14 @@ def flatten(lowers: Sequence[Path], target: Path) -> None:
         copy_attributes(source, place)
 
 
-def remove_tree(path: Path) -> None:
-    """Remove a directory, however deep; parts that are gone already, or go meanwhile, are no error."""
+def remove_tree(path: Path, is_over: Callable[[], bool] = lambda: False) -> bool:
+    """Remove a file or a directory, however deep, and return whether all of it is.
+
+    Parts that are gone already, or go meanwhile, are no error.
+
+    Args:
+        is_over: Asked again and again; when it says so the rest stays.
+    """
     pending, found = [os.fspath(path)], []
     try:
         while pending:
@@ -104,6 +110,8 @@ def remove_tree(path: Path) -> None:
             found.append(directory)
             with contextlib.suppress(FileNotFoundError), os.scandir(directory) as listing:
                 for item in listing:
+                    if is_over():
+                        return False
                     if item.is_dir(follow_symlinks=False):
                         pending.append(item.path)
                     else:
@@ -112,11 +120,15 @@ def remove_tree(path: Path) -> None:
         for directory in reversed(found):
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(directory)
+    except NotADirectoryError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
         # A command can go deeper than a path can say; this program goes down step by step.
         subprocess.run(["rm", "-rf", "--one-file-system", "--", path], check=True, capture_output=True)
+    return True
 
 
 def _flatten_directory(sources: list[str], target: str) -> list[tuple[list[str], str]]:

@@ -1,6 +1,6 @@
 """Taking things away: what a dead engine left, what a crash of the machine made doubtful, and what is old.
 
-Always in two steps: the rows in one transaction, the files after it.
+Always in two steps: the rows in one transaction, the files after it, and those are only moved aside (`gone`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.engine.store.layers import remove_tree
 from pipeline.engine.store.usage import used_bytes, volume_bytes
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.engine.store.database import Database
+    from pipeline.engine.store.gone import Gone
 
 _KEYS: Final = {
     "snapshots": "id",
@@ -47,43 +47,48 @@ class Pruned:
 def drop_doubtful(database: Database, boot: str) -> None:
     """Forget what another boot of the machine wrote and did not flush."""
     with database.writing() as connection:
+        dropped = 0
         for table in ("snapshots", "blobs"):
             query = f"DELETE FROM {table} WHERE durable != 1 AND boot != ?"  # noqa: S608
-            connection.execute(query, (boot,))
+            dropped += connection.execute(query, (boot,)).rowcount
+        if not dropped:
+            return
         orphans = "DELETE FROM snapshots WHERE parent != 0 AND parent NOT IN (SELECT id FROM snapshots)"
         while connection.execute(orphans).rowcount > 0:
             pass
         _drop_dangling(connection)
 
 
-def sweep(root: Path, database: Database, living: frozenset[int]) -> None:
+def sweep(root: Path, database: Database, living: frozenset[int], gone: Gone) -> None:
     """Remove the drafts of dead engines, and every file that no row names."""
     with database.writing() as connection:
         owners = connection.execute("SELECT DISTINCT owner FROM drafts").fetchall()
         for (owner,) in owners:
             if owner not in living:
                 connection.execute("DELETE FROM drafts WHERE owner = ?", (owner,))
-        named = _names(connection, "SELECT id FROM snapshots UNION SELECT id FROM drafts") | {"0"}
-        snapshots = [name for name in os.listdir(root / "snapshots") if name not in named]
-        blobs = _names(connection, "SELECT substr(digest, 8) FROM blobs")
-        volumes = _names(connection, "SELECT substr(identity, 8) FROM volumes")
-        # Small files, and renamed under this same lock: taken away at once.
-        for name in os.listdir(root / "blobs" / "sha256"):
-            if name not in blobs:
-                os.unlink(root / "blobs" / "sha256" / name)
+        named = {
+            "snapshots": _names(connection, "SELECT id FROM snapshots UNION SELECT id FROM drafts") | {"0"},
+            "blobs/sha256": _names(connection, "SELECT substr(digest, 8) FROM blobs"),
+            "volumes": _names(connection, "SELECT substr(identity, 8) FROM volumes"),
+        }
+        # Under this same lock others make and rename theirs.
+        nameless = [
+            root / folder / name
+            for folder, names in named.items()
+            for name in os.listdir(root / folder)
+            if name not in names
+        ]
         for name in os.listdir(root / "blobs" / "new"):
             if int(name.partition("-")[0]) not in living:
-                os.unlink(root / "blobs" / "new" / name)
-        gone = [name for name in os.listdir(root / "volumes") if name not in volumes]
-    for name in snapshots:
-        remove_tree(root / "snapshots" / name)
-    for name in gone:
-        remove_tree(root / "volumes" / name)
+                nameless.append(root / "blobs" / "new" / name)
+        for path in nameless:
+            gone.take(path)
 
 
 def prune(
     root: Path,
     database: Database,
+    gone: Gone,
     *,
     oldest_living: int,
     max_bytes: int | None,
@@ -107,11 +112,11 @@ def prune(
     if dry_run:
         return pruned
     for digest in pruned.blobs:
-        (root / "blobs" / "sha256" / digest.removeprefix("sha256:")).unlink(missing_ok=True)
+        gone.take(root / "blobs" / "sha256" / digest.removeprefix("sha256:"))
     for number in pruned.snapshots:
-        remove_tree(root / "snapshots" / str(number))
+        gone.take(root / "snapshots" / str(number))
     for identity in pruned.volumes:
-        remove_tree(root / "volumes" / identity.removeprefix("sha256:"))
+        gone.take(root / "volumes" / identity.removeprefix("sha256:"))
     return pruned
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pipeline.digest import Digest
     from pipeline.engine.store.database import Database
+    from pipeline.engine.store.gone import Gone
     from pipeline.engine.store.uses import Uses
     from pipeline.engine.store.values import SnapshotKind
     from pipeline.engine.store.views import Views
@@ -24,6 +25,8 @@ MAX_STACK: Final = 100
 """The most directories in one overlay; a snapshot that would need more also gets a flat copy."""
 
 _EMPTY_ID: Final = 0
+_DISCARD_LIMIT_S: Final = 1.0
+"""How long the files of a draft are removed before the rest waits for a better time."""
 
 
 class Snapshots:
@@ -34,12 +37,15 @@ class Snapshots:
     What this engine got, prepared or committed stays as long as it lives.
     """
 
-    def __init__(self, root: Path, database: Database, uses: Uses, views: Views, owner: int) -> None:
+    def __init__(
+        self, root: Path, database: Database, uses: Uses, views: Views, gone: Gone, owner: int
+    ) -> None:
         self._root = root
         self._folder = root / "snapshots"
         self._database = database
         self._uses = uses
         self._views = views
+        self._gone = gone
         self._owner = owner
         self._known: dict[int, Snapshot] = {}
         self._lowers: dict[int, tuple[Path, ...]] = {}
@@ -129,7 +135,8 @@ class Snapshots:
         """Give a draft up and remove its files; one that was committed or discarded already is left alone."""
         # The files first: they may be what fills the disk, and then no row can be changed.
         if self._database.row("SELECT 1 FROM drafts WHERE id = ?", (draft.id,)) is not None:
-            remove_tree(self._folder / str(draft.id))
+            self._gone.take(self._folder / str(draft.id))
+            self._gone.empty_within(_DISCARD_LIMIT_S)
             self._database.write("DELETE FROM drafts WHERE id = ?", (draft.id,))
 
     def changes(self, snapshot: Snapshot) -> Path:
