@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine.ops import Filters
+from pipeline.engine.actions import Filters
 from pipeline.engine.sources.host import HostDirectories
 from pipeline.engine.store import Store
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipeline.engine import edit, ops
+from pipeline.engine import actions, edit, ops
 from pipeline.engine.rootpath import resolve
 from pipeline.engine.threads import in_thread
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from pipeline.engine.store import Snapshot
 
 
-def sources_of(action: ops.Action) -> list[ops.Tree]:
+def sources_of(action: actions.Action) -> list[ops.Tree]:
     """Return the trees that an action names."""
-    if isinstance(action, (ops.Copy, ops.Unpack)):
+    if isinstance(action, (actions.Copy, actions.Unpack)):
         return [action.source]
-    if isinstance(action, ops.ApplyChanges):
+    if isinstance(action, actions.ApplyChanges):
         return [action.before, action.after]
-    if isinstance(action, ops.MergeChanges):
+    if isinstance(action, actions.MergeChanges):
         return [tree for side in action.sides for tree in (side.before, side.after)]
     return []
 
 
 async def action_by_content(
-    action: ops.Action, views: Mapping[Digest, Path], snapshots: Mapping[Digest, Snapshot]
-) -> ops.Action:
+    action: actions.Action, views: Mapping[Digest, Path], snapshots: Mapping[Digest, Snapshot]
+) -> actions.Action:
     """Return the action with its sources named by content: what is copied, not what it lies in."""
 
     def pinned(tree: ops.Tree) -> ops.Pinned:
         return ops.Pinned(content=snapshots[tree.digest].identity)
 
-    if isinstance(action, ops.Copy):
+    if isinstance(action, actions.Copy):
         if _has_set_times(action.source):
             return replace(action, source=pinned(action.source))
         copy, root = action, views[action.source.digest]
@@ -46,22 +46,23 @@ async def action_by_content(
             action,
             source=ops.Pinned(content=selected),
             source_path="/",
-            filters=ops.Filters(),
+            filters=actions.Filters(),
             name=name,
         )
-    if isinstance(action, ops.Unpack):
+    if isinstance(action, actions.Unpack):
         return replace(action, source=pinned(action.source))
-    if isinstance(action, ops.ApplyChanges):
+    if isinstance(action, actions.ApplyChanges):
         return replace(action, before=pinned(action.before), after=pinned(action.after))
-    if isinstance(action, ops.MergeChanges):
+    if isinstance(action, actions.MergeChanges):
         sides = tuple(
-            ops.ApplyChanges(before=pinned(side.before), after=pinned(side.after)) for side in action.sides
+            actions.ApplyChanges(before=pinned(side.before), after=pinned(side.after))
+            for side in action.sides
         )
         return replace(action, sides=sides)
     return action
 
 
-def _select(copy: ops.Copy, root: Path) -> tuple[Digest, str]:
+def _select(copy: actions.Copy, root: Path) -> tuple[Digest, str]:
     """Return the digest of what a copy takes, and the name that its file has where it enters a directory."""
     selected = edit.selection_digest(copy, root)
     if copy.kind != "file":
@@ -76,7 +77,7 @@ def _has_set_times(tree: ops.Tree) -> bool:
         node = pending.pop()
         if not isinstance(node, ops.Edit):
             continue
-        if isinstance(node.action, ops.SetTimes):
+        if isinstance(node.action, actions.SetTimes):
             return True
         below = [each for each in (node.base, *sources_of(node.action)) if each.digest not in seen]
         seen.update(each.digest for each in below)

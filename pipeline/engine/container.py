@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.engine import ops
+from pipeline.engine import actions, ops
 from pipeline.engine.configured import BadArgument
 from pipeline.engine.files import Directory, File, copy_of_file, encode
 from pipeline.engine.mounted import Mounted
@@ -58,7 +58,7 @@ class Container(Mounted):
         tree, inner = self._locate(self._path(path, expand=expand))
         return File(tree=tree, path=inner)
 
-    def edit(self, path: str, action: ops.Placed) -> Container:
+    def edit(self, path: str, action: actions.Placed) -> Container:
         """Apply `action`, whose path is `path` as the container shows it, where that path lives."""
         mount = self._mount_over(path)
         if isinstance(mount, ops.TreeMount):
@@ -87,11 +87,11 @@ class Container(Mounted):
         """Merge the contents of `source` into `path`."""
         target = self._path(path, expand=expand)
         receiver = self._without_mount_at(target, files_only=True)
-        action = ops.Copy(
+        action = actions.Copy(
             source=source.tree,
             source_path=source.path,
             path=target,
-            filters=ops.Filters(include=tuple(include), exclude=tuple(exclude), gitignore=gitignore),
+            filters=actions.Filters(include=tuple(include), exclude=tuple(exclude), gitignore=gitignore),
             owner=owner,
             mode=permissions,
         )
@@ -138,7 +138,7 @@ class Container(Mounted):
     ) -> Container:
         """Write a text file; an existing directory at `path` is entered."""
         target = self._path(path, expand=expand)
-        action = ops.WriteFile(
+        action = actions.WriteFile(
             path=target,
             content=encode(contents),
             mode=permissions & 0o777 or 0o644,
@@ -156,18 +156,18 @@ class Container(Mounted):
             over = result._mount_over(target)
             if isinstance(over, ops.TreeMount):
                 inner = join(over.source_path, relative(target, over.path))
-                tree = ops.Edit(base=over.tree, action=ops.Remove(paths=(inner,)))
+                tree = ops.Edit(base=over.tree, action=actions.Remove(paths=(inner,)))
                 mounts = tuple(replace(over, tree=tree) if m is over else m for m in result.mounts)
                 result = replace(result, mounts=mounts)
             else:
-                tree = ops.Edit(base=result.rootfs, action=ops.Remove(paths=(target,)))
+                tree = ops.Edit(base=result.rootfs, action=actions.Remove(paths=(target,)))
                 result = replace(result, rootfs=tree, image_ref="")
         return result
 
     def with_symlink(self, target: str, link_name: str, *, expand: bool = False) -> Container:
         """Make a symbolic link."""
         path = self._path(link_name, expand=expand)
-        return self.edit(path, ops.MakeSymlink(path=path, target=self.expand(target, wanted=expand)))
+        return self.edit(path, actions.MakeSymlink(path=path, target=self.expand(target, wanted=expand)))
 
     # ---- exec ------------------------------------------------------------------------------
 

@@ -12,8 +12,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pipeline.engine.actions import Copy, WriteFile
 from pipeline.engine.edit import apply, write_new
-from pipeline.engine.ops import Copy, WriteFile
 from pipeline.engine.paths import NAME_MAX_BYTES
 from pipeline.engine.rootpath import edit_failed, is_directory, resolve
 from pipeline.engine.store.layers import copy_attributes, is_opaque, is_whiteout
@@ -22,7 +22,8 @@ from pipeline.engine.transfer import Copier
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pipeline.engine.ops import Action, Tree
+    from pipeline.engine.actions import Action
+    from pipeline.engine.ops import Tree
     from pipeline.engine.store.snapshots import Snapshots
     from pipeline.engine.store.values import Draft
 

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from pipeline.engine import ops
+from pipeline.engine import actions, ops
 from pipeline.engine.rootpath import (
     EditFailed,
     edit_failed,
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["EditFailed", "apply", "difference", "is_archive", "selection_digest", "write_new"]
 
 
-def apply(action: ops.Action, root: Path, view: Callable[[ops.Tree], Path], *, link: bool = False) -> None:
+def apply(
+    action: actions.Action, root: Path, view: Callable[[ops.Tree], Path], *, link: bool = False
+) -> None:
     """Carry out `action` on the tree at `root`.
 
     Args:
@@ -60,7 +62,7 @@ def apply(action: ops.Action, root: Path, view: Callable[[ops.Tree], Path], *, l
         raise edit_failed(act, inner, error) from error
 
 
-def selection_digest(copy: ops.Copy, source_root: Path) -> Digest:
+def selection_digest(copy: actions.Copy, source_root: Path) -> Digest:
     """Return the content digest of just what `copy` would take out of the tree at `source_root`.
 
     Raises:
@@ -97,49 +99,49 @@ def difference(lower: Path, upper: Path, into: Path) -> None:
 
 
 _ACTS: dict[type, str] = {
-    ops.Copy: "copy to",
-    ops.WriteFile: "write",
-    ops.MakeDirectory: "make directory",
-    ops.Remove: "remove",
-    ops.MakeSymlink: "make link",
-    ops.ChangeOwner: "change the owner of",
-    ops.SetTimes: "set the times of",
-    ops.Patch: "patch",
-    ops.ReplaceText: "replace text in",
-    ops.Unpack: "unpack into",
-    ops.ApplyChanges: "apply changes to",
-    ops.MergeChanges: "merge changes into",
+    actions.Copy: "copy to",
+    actions.WriteFile: "write",
+    actions.MakeDirectory: "make directory",
+    actions.Remove: "remove",
+    actions.MakeSymlink: "make link",
+    actions.ChangeOwner: "change the owner of",
+    actions.SetTimes: "set the times of",
+    actions.Patch: "patch",
+    actions.ReplaceText: "replace text in",
+    actions.Unpack: "unpack into",
+    actions.ApplyChanges: "apply changes to",
+    actions.MergeChanges: "merge changes into",
 }
 
 
-def _apply(action: ops.Action, root: str, view: Callable[[ops.Tree], Path], *, link: bool) -> None:  # noqa: C901
+def _apply(action: actions.Action, root: str, view: Callable[[ops.Tree], Path], *, link: bool) -> None:  # noqa: C901
     match action:
-        case ops.Copy():
+        case actions.Copy():
             _copy(action, root, view(action.source), link=link)
-        case ops.WriteFile():
+        case actions.WriteFile():
             _write_file(action, root)
-        case ops.MakeDirectory():
+        case actions.MakeDirectory():
             _make_directory(action, root)
-        case ops.Remove():
+        case actions.Remove():
             _remove(action, root)
-        case ops.MakeSymlink():
+        case actions.MakeSymlink():
             _make_symlink(action, root)
-        case ops.ChangeOwner():
+        case actions.ChangeOwner():
             _change_owner(action, root)
-        case ops.SetTimes():
+        case actions.SetTimes():
             _set_times(action, root)
-        case ops.Patch():
+        case actions.Patch():
             _patch(action.text, root)
-        case ops.ReplaceText():
+        case actions.ReplaceText():
             _replace_text(action, root)
-        case ops.Unpack():
+        case actions.Unpack():
             source = _existing(os.path.realpath(view(action.source)), action.source_path)
             if action.replace_links:
                 remove_link(root, action.path)
             unpack(source, root, action.path, owner=find_owner(root, action.owner))
-        case ops.ApplyChanges():
+        case actions.ApplyChanges():
             _apply_changes(root, view(action.before), view(action.after))
-        case ops.MergeChanges():
+        case actions.MergeChanges():
             from pipeline.engine.merge import merge
 
             pairs = [(view(side.before), view(side.after)) for side in action.sides]
@@ -151,7 +153,7 @@ def _apply(action: ops.Action, root: str, view: Callable[[ops.Tree], Path], *, l
 # ---- copies and new files ------------------------------------------------------------------
 
 
-def _copy(action: ops.Copy, root: str, source_root: Path, *, link: bool) -> None:
+def _copy(action: actions.Copy, root: str, source_root: Path, *, link: bool) -> None:
     source = _copy_source(action, source_root)
     if action.replace_links:
         remove_link(root, action.path)
@@ -171,7 +173,7 @@ def _copy(action: ops.Copy, root: str, source_root: Path, *, link: bool) -> None
     copier.contents(Path(source), target, action.filters)
 
 
-def _copy_source(action: ops.Copy, source_root: Path) -> str:
+def _copy_source(action: actions.Copy, source_root: Path) -> str:
     source = _existing(os.path.realpath(source_root), action.source_path)
     if action.kind == "file" and is_directory(source):
         raise EditFailed("copy", action.source_path, "not a file")
@@ -199,7 +201,7 @@ def _file_target(root: str, path: str, name: str, *, into: bool) -> str:
     return target
 
 
-def _write_file(action: ops.WriteFile, root: str) -> None:
+def _write_file(action: actions.WriteFile, root: str) -> None:
     owner = find_owner(root, action.owner) or (0, 0)
     name = os.path.basename(action.path.rstrip("/."))
     target = _file_target(root, action.path, name, into=action.into)
@@ -209,7 +211,7 @@ def _write_file(action: ops.WriteFile, root: str) -> None:
     write_new(action, target, owner)
 
 
-def write_new(action: ops.WriteFile, target: str, owner: tuple[int, int]) -> None:
+def write_new(action: actions.WriteFile, target: str, owner: tuple[int, int]) -> None:
     """Write the file of `action` to the real path `target`, where nothing is."""
     with open(target, "xb") as stream:
         stream.write(action.content)
@@ -217,7 +219,7 @@ def write_new(action: ops.WriteFile, target: str, owner: tuple[int, int]) -> Non
         os.fchmod(stream.fileno(), action.mode & 0o777 or 0o644)
 
 
-def _make_directory(action: ops.MakeDirectory, root: str) -> None:
+def _make_directory(action: actions.MakeDirectory, root: str) -> None:
     depth = 0
     for part in action.path.split("/"):
         depth += {"": 0, ".": 0, "..": -1}.get(part, 1)
@@ -227,7 +229,7 @@ def _make_directory(action: ops.MakeDirectory, root: str) -> None:
     make_directories(resolve(root, action.path), mode=mode, owner=find_owner(root, action.owner))
 
 
-def _make_symlink(action: ops.MakeSymlink, root: str) -> None:
+def _make_symlink(action: actions.MakeSymlink, root: str) -> None:
     target = resolve(root, action.path, follow_last=False)
     if find_status(target) is not None:
         raise EditFailed("make link", action.path, "file exists")
@@ -238,7 +240,7 @@ def _make_symlink(action: ops.MakeSymlink, root: str) -> None:
 # ---- removal and attributes ----------------------------------------------------------------
 
 
-def _remove(action: ops.Remove, root: str) -> None:
+def _remove(action: actions.Remove, root: str) -> None:
     for path in action.paths:
         for target in list(_matches(root, path)):
             if target != root:
@@ -274,7 +276,7 @@ def _matching_names(directory: str, pattern: str) -> list[str]:
     return sorted(name for name in os.listdir(directory) if matcher.match(name))
 
 
-def _change_owner(action: ops.ChangeOwner, root: str) -> None:
+def _change_owner(action: actions.ChangeOwner, root: str) -> None:
     owner = find_owner(root, action.owner)
     if owner is None:
         return
@@ -285,7 +287,7 @@ def _change_owner(action: ops.ChangeOwner, root: str) -> None:
             os.lchown(path, *owner)
 
 
-def _set_times(action: ops.SetTimes, root: str) -> None:
+def _set_times(action: actions.SetTimes, root: str) -> None:
     top = _existing(root, action.path)
     for path in _below(top):
         os.utime(path, (action.seconds, action.seconds), follow_symlinks=False)
@@ -333,7 +335,7 @@ def _patch(text: str, root: str) -> None:
         raise EditFailed("patch", "/", done.stderr.decode("utf-8", "replace").strip())
 
 
-def _replace_text(action: ops.ReplaceText, root: str) -> None:
+def _replace_text(action: actions.ReplaceText, root: str) -> None:
     target = _existing(root, action.path)
     if is_directory(target):
         raise EditFailed("replace text in", action.path, "not a file")
@@ -346,7 +348,7 @@ def _replace_text(action: ops.ReplaceText, root: str) -> None:
             stream.truncate()
 
 
-def _replaced(action: ops.ReplaceText, content: bytes) -> bytes:
+def _replaced(action: actions.ReplaceText, content: bytes) -> bytes:
     search, replacement = action.search.encode(), action.replacement.encode()
     start = 0
     for _line in range(1, action.first_from or 1):

@@ -11,11 +11,13 @@ import contextlib
 import functools
 import itertools
 import os
+import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.engine import ops, read
+from pipeline.engine import actions, ops, read
 from pipeline.engine.bycontent import exec_inputs
 from pipeline.engine.container import NoCommand
 from pipeline.engine.events import NoticeEvent
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 FLUSH_EVERY_S = 5.0
 LIMIT_EVERY = 6  # flushes
+LEAVE_LIMIT_S = 1.0
+"""How long an engine that leaves removes files."""
 
 
 def _silent(_event: EngineEvent) -> None:
@@ -76,6 +80,7 @@ class Engine:
     observer: Observer
     secrets: Secrets
     host: HostDirectories
+    leaving: threading.Event = field(default_factory=threading.Event)
     solver: Solver = field(init=False)
     services: Services = field(init=False)
     images: Images = field(init=False)
@@ -117,7 +122,7 @@ class Engine:
             EngineError: The store cannot be used, or no runner works here.
         """
         enter_private_mount_namespace()
-        store = Store.open(settings.store_path())
+        store = Store.open(settings.store_path(), tell=lambda text: observer(NoticeEvent(text=text)))
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(store.close)
             limits = Limits(memory_bytes=settings.exec_memory_bytes, pids=settings.exec_pids)
@@ -161,10 +166,15 @@ class Engine:
         return PartFiles(folder=self.store.root / "exports")
 
     async def _leave_store(self, flusher: asyncio.Task[None]) -> None:
-        """End the task that looks after the store, and prune: a short run is over before that task does."""
+        """End the task that looks after the store, and prune: a short run is over before that task does.
+
+        What cannot be removed in time is left to the next engine.
+        """
+        self.leaving.set()
         await _stop(flusher)
+        until = time.monotonic() + LEAVE_LIMIT_S
         try:
-            await in_thread(self.limit_store)
+            await in_thread(lambda: self.limit_store(lambda: time.monotonic() > until))
         except (StoreUnusable, OSError) as error:
             self.notice(f"the store was not pruned: {error}")
 
@@ -172,10 +182,11 @@ class Engine:
         """Make finished work durable from time to time; what is in between is lost only with the machine.
         Now and then keep the store within its limits.
 
-        First it removes what a killed engine left of its exports.
+        First it removes what killed engines left, of their exports and of the store.
         """
         try:
             await in_thread(self.parts.sweep)
+            await in_thread(lambda: self.store.gone.empty(self.leaving.is_set))
         except OSError as error:
             self.notice(
                 f"cannot remove `{error.filename}`, left by an engine that was killed: {error.strerror}"
@@ -185,16 +196,17 @@ class Engine:
             await asyncio.sleep(FLUSH_EVERY_S)
             try:
                 await in_thread(self.store.flush)
+                await in_thread(lambda: self.store.gone.empty(self.leaving.is_set))
                 if count % LIMIT_EVERY == 0:
-                    await in_thread(self.limit_store)
+                    await in_thread(lambda: self.limit_store(self.leaving.is_set))
             except (StoreUnusable, OSError) as error:
                 if str(error) != told:
                     self.notice(told := str(error))
 
-    def limit_store(self) -> None:
+    def limit_store(self, is_over: Callable[[], bool]) -> None:
         """Remove what was not used for longest, when the store is larger or its disk fuller than it may be.
 
-        What this engine or another living one has used stays.
+        What this engine or another living one has used stays. `is_over` says when there is no more time.
 
         Raises:
             StoreUnusable: The index cannot be used.
@@ -204,7 +216,7 @@ class Engine:
         limits = limits_of(
             self.store.root, max_bytes=settings.max_bytes, min_free_bytes=settings.min_free_bytes
         )
-        self.store.keep_within(limits)
+        self.store.keep_within(limits, is_over)
 
     def notice(self, text: str) -> None:
         """Tell the observer one sentence."""
@@ -291,7 +303,7 @@ class Engine:
         gitignore: bool = False,
     ) -> Directory:
         """Read a directory of the host now; the result is known by its content."""
-        filters = ops.Filters(include=tuple(include), exclude=tuple(exclude), gitignore=gitignore)
+        filters = actions.Filters(include=tuple(include), exclude=tuple(exclude), gitignore=gitignore)
         return Directory(tree=ops.Pinned(content=await self.host.load(path, filters, no_cache=no_cache)))
 
     async def from_image(self, container: Container, address: str) -> Container:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline.engine import ops
+from pipeline.engine import actions, ops
 from pipeline.engine.paths import base_name, join
 from pipeline.errors import EngineError
 
@@ -46,25 +46,25 @@ class File:
         """The file as the only one in a directory, so that an edit touches nothing else."""
         return Directory().with_file(self.name, self)
 
-    def edited(self, action: ops.Action) -> File:
+    def edited(self, action: actions.Action) -> File:
         """Return the file after `action`, whose paths name it by its base name."""
         tree = ops.Edit(base=self._alone().tree, action=action)
         return File(tree=tree, path="/" + self.name)
 
     def with_timestamps(self, seconds: int) -> File:
         """Return the file with another mtime."""
-        return self.edited(ops.SetTimes(seconds=seconds, path="/" + self.name))
+        return self.edited(actions.SetTimes(seconds=seconds, path="/" + self.name))
 
     def chown(self, owner: str) -> File:
         """Return the file with another owner."""
-        return self.edited(ops.ChangeOwner(path="/" + self.name, owner=owner))
+        return self.edited(actions.ChangeOwner(path="/" + self.name, owner=owner))
 
     def with_replaced(
         self, search: str, replacement: str, *, replace_all: bool = False, first_from: int | None = None
     ) -> File:
         """Return the file with literal text replaced; attributes stay."""
         return self.edited(
-            ops.ReplaceText(
+            actions.ReplaceText(
                 path="/" + self.name,
                 search=search,
                 replacement=replacement,
@@ -85,9 +85,9 @@ class Directory:
         """Return a tree whose root is this directory."""
         if self.path == "/":
             return self.tree
-        return ops.Edit(base=SCRATCH, action=ops.Copy(source=self.tree, source_path=self.path))
+        return ops.Edit(base=SCRATCH, action=actions.Copy(source=self.tree, source_path=self.path))
 
-    def _edit(self, action: ops.Action) -> Directory:
+    def _edit(self, action: actions.Action) -> Directory:
         return Directory(tree=ops.Edit(base=self.as_tree(), action=action))
 
     def directory(self, path: str) -> Directory:
@@ -111,11 +111,11 @@ class Directory:
     ) -> Directory:
         """Return this with the contents of `source` merged into `path`."""
         return self._edit(
-            ops.Copy(
+            actions.Copy(
                 source=source.tree,
                 source_path=source.path,
                 path=join("/", path),
-                filters=ops.Filters(include=tuple(include), exclude=tuple(exclude), gitignore=gitignore),
+                filters=actions.Filters(include=tuple(include), exclude=tuple(exclude), gitignore=gitignore),
                 owner=owner,
                 mode=permissions,
             )
@@ -143,7 +143,7 @@ class Directory:
     def with_new_file(self, path: str, contents: str, *, permissions: int = 0o644) -> Directory:
         """Return this with a new text file; mode 0 means 0644."""
         mode = permissions & 0o777 or 0o644
-        return self._edit(ops.WriteFile(path=join("/", path), content=encode(contents), mode=mode))
+        return self._edit(actions.WriteFile(path=join("/", path), content=encode(contents), mode=mode))
 
     def with_new_directory(self, path: str, *, permissions: int = 0o644) -> Directory:
         """Return this with a directory and its parents; mode 0 means 0755.
@@ -152,23 +152,23 @@ class Directory:
             BadPath: The path leaves the directory.
         """
         refuse_escape(path, "cannot create directory outside parent")
-        return self._edit(ops.MakeDirectory(path=join("/", path), mode=permissions or 0o755))
+        return self._edit(actions.MakeDirectory(path=join("/", path), mode=permissions or 0o755))
 
     def without(self, paths: Sequence[str]) -> Directory:
         """Return this without `paths`; wildcards match, a missing path is no error."""
-        return self._edit(ops.Remove(paths=tuple(join("/", path) for path in paths)))
+        return self._edit(actions.Remove(paths=tuple(join("/", path) for path in paths)))
 
     def with_symlink(self, target: str, link_name: str) -> Directory:
         """Return this with a symbolic link; its target is stored verbatim."""
-        return self._edit(ops.MakeSymlink(path=join("/", link_name), target=target))
+        return self._edit(actions.MakeSymlink(path=join("/", link_name), target=target))
 
     def with_timestamps(self, seconds: int) -> Directory:
         """Return this with every mtime and atime set."""
-        return self._edit(ops.SetTimes(seconds=seconds))
+        return self._edit(actions.SetTimes(seconds=seconds))
 
     def chown(self, path: str, owner: str) -> Directory:
         """Return this with `path` and all below owned by `owner`."""
-        return self._edit(ops.ChangeOwner(path=join("/", path), owner=owner))
+        return self._edit(actions.ChangeOwner(path=join("/", path), owner=owner))
 
     def diff(self, other: Directory) -> Directory:
         """Return what `other` adds or changes relative to this."""
@@ -176,27 +176,29 @@ class Directory:
 
     def with_patch(self, text: str) -> Directory:
         """Return this after a unified diff; an empty one changes nothing."""
-        return self if "@@" not in text and "diff --git" not in text else self._edit(ops.Patch(text=text))
+        return self if "@@" not in text and "diff --git" not in text else self._edit(actions.Patch(text=text))
 
-    def merged(self, pairs: Sequence[tuple[Directory, Directory]], on_conflict: ops.OnConflict) -> Directory:
+    def merged(
+        self, pairs: Sequence[tuple[Directory, Directory]], on_conflict: actions.OnConflict
+    ) -> Directory:
         """Return this after what happened in each pair of a directory before and after, merged by git."""
         sides = tuple(
-            ops.ApplyChanges(before=before.as_tree(), after=after.as_tree()) for before, after in pairs
+            actions.ApplyChanges(before=before.as_tree(), after=after.as_tree()) for before, after in pairs
         )
-        return self._edit(ops.MergeChanges(sides=sides, on_conflict=on_conflict))
+        return self._edit(actions.MergeChanges(sides=sides, on_conflict=on_conflict))
 
     def with_changes(self, before: Directory, after: Directory) -> Directory:
         """Return this after what happened between two other directories."""
-        return self._edit(ops.ApplyChanges(before=before.as_tree(), after=after.as_tree()))
+        return self._edit(actions.ApplyChanges(before=before.as_tree(), after=after.as_tree()))
 
 
 def copy_of_file(
     path: str, source: File, *, permissions: int | None = None, owner: str = "", base: str = "/"
-) -> ops.Copy:
+) -> actions.Copy:
     """Return the action that copies a file to `path` by the trailing-slash rule."""
     into = path in ("", ".") or path.endswith(("/", "/."))
     target = join(base, path)
-    return ops.Copy(
+    return actions.Copy(
         source=source.tree,
         source_path=source.path,
         path=join(target, source.name) if into else target,

@@ -29,7 +29,7 @@ from pipeline.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.engine.ops import OnConflict
+    from pipeline.engine.actions import OnConflict
 
 _MARK: Final = b"<<<<<<< "
 _STRATEGY: Final[dict[OnConflict, tuple[str, ...]]] = {

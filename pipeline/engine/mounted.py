@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.digest import digest_text
-from pipeline.engine import ops
+from pipeline.engine import actions, ops
 from pipeline.engine.configured import BadArgument, Configured
 from pipeline.engine.files import SCRATCH, Directory, File
 from pipeline.engine.paths import is_within, join, relative
@@ -111,7 +111,7 @@ class Mounted(Configured):
         if not owner or all(part.isdigit() for part in owner.split(":")):
             return source.chown("/", owner) if owner else source
         folder = f"/.owned-{digest_text(target).removeprefix('sha256:')[:16]}"
-        action = ops.Copy(source=source.tree, source_path=source.path, path=folder, owner=owner)
+        action = actions.Copy(source=source.tree, source_path=source.path, path=folder, owner=owner)
         return Directory(tree=ops.Edit(base=self.rootfs, action=action), path=folder)
 
     def with_mounted_cache(

@@ -17,7 +17,7 @@ from pipeline.wildcards import ONE_SEGMENT, join_wildcards
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pipeline.engine.ops import Filters
+    from pipeline.engine.actions import Filters
 
 
 _INNER_LIMIT: Final = 2

@@ -299,7 +299,7 @@ def _compile(pattern: str, options: SearchOptions) -> re.Pattern[bytes]:
 def _searched(
     base: Path, paths: Sequence[str], globs: Sequence[str], options: SearchOptions
 ) -> Iterator[str]:
-    from pipeline.engine.ops import Filters
+    from pipeline.engine.actions import Filters
     from pipeline.engine.walk import walk
 
     matcher = PatternMatcher([g if "/" in g else f"**/{g}" for g in globs]) if globs else None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pipeline.engine.ops import Filters
+    from pipeline.engine.actions import Filters
 
 Kind = Literal["file", "dir", "symlink", "fifo", "socket", "device"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipeline.engine.actions import OnConflict
     from pipeline.engine.files import Directory
-    from pipeline.engine.ops import OnConflict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

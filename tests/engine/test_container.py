@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine import ops
+from pipeline.engine import actions, ops
 from pipeline.engine.configured import BadArgument
 from pipeline.engine.container import Container, NoCommand
 from pipeline.engine.durations import BadDuration
@@ -15,7 +15,7 @@ from pipeline.engine.files import Directory, File
 from pipeline.engine.oci.config import ImageConfig
 
 TREE = ops.Pinned(content=ops.Scratch().digest)
-OTHER = ops.Edit(base=TREE, action=ops.MakeDirectory(path="/other"))
+OTHER = ops.Edit(base=TREE, action=actions.MakeDirectory(path="/other"))
 EMPTY = Container(platform="linux/amd64")
 FULL = replace(EMPTY, rootfs=TREE, image_ref="image@sha256:0")
 DIRECTORY = Directory(tree=OTHER)
@@ -153,7 +153,9 @@ def test_files_go_where_the_path_shows_through_mounts() -> None:
 
     [mount] = made.mounts
     assert isinstance(mount, ops.TreeMount)
-    assert mount.tree == ops.Edit(base=OTHER, action=ops.WriteFile(path="/sub/a", content=b"x", into=True))
+    assert mount.tree == ops.Edit(
+        base=OTHER, action=actions.WriteFile(path="/sub/a", content=b"x", into=True)
+    )
     assert made.rootfs is TREE
     assert made.file("/m/a") == File(tree=mount.tree, path="/sub/a")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.engine import edit, mounts, ops
+from pipeline.engine import actions, edit, mounts, ops
 from pipeline.engine.edit import EditFailed
 from pipeline.engine.paths import NameTooLong
 from pipeline.engine.treehash import content_digest
@@ -45,7 +45,7 @@ def _put(root: Path, path: str, text: str = "x", mode: int = 0o644) -> Path:
     return target
 
 
-def _apply(action: ops.Action, root: Path, source: Path | None = None) -> None:
+def _apply(action: actions.Action, root: Path, source: Path | None = None) -> None:
     edit.apply(action, root, lambda _tree: source or root)
 
 
@@ -69,8 +69,8 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
 
-def _copy(path: str = "/", **more: object) -> ops.Copy:
-    return ops.Copy(source=NOTHING, path=path, **more)  # type: ignore[arg-type]
+def _copy(path: str = "/", **more: object) -> actions.Copy:
+    return actions.Copy(source=NOTHING, path=path, **more)  # type: ignore[arg-type]
 
 
 # ---- Copy ----------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def test_copy_takes_what_the_filters_leave(root: Path, source: Path) -> None:
     for path in ("src/a.py", "src/b.txt", "src/sub/c.py", "doc/d.md"):
         _put(source, path)
 
-    _apply(_copy(filters=ops.Filters(include=("**/*.py",), exclude=("src/sub",))), root, source)
+    _apply(_copy(filters=actions.Filters(include=("**/*.py",), exclude=("src/sub",))), root, source)
 
     assert _texts(root) == {"src/": "", "src/a.py": "x"}
 
@@ -291,7 +291,7 @@ def test_the_selection_digest_changes_only_with_what_would_be_taken(source: Path
     _put(source, "dir/a.py")
     _put(source, "dir/b.txt")
     _put(source, "other")
-    filtered = _copy(source_path="dir", filters=ops.Filters(include=("*.py",)))
+    filtered = _copy(source_path="dir", filters=actions.Filters(include=("*.py",)))
     single = _copy(source_path="other", kind="file")
 
     before = [edit.selection_digest(action, source) for action in (filtered, single)]
@@ -312,9 +312,9 @@ def test_a_new_file_gets_its_mode_whatever_the_umask(root: Path) -> None:
     """Parents are 0755; mode 0 means 0644; only the low nine bits count."""
     old = os.umask(0o077)
     try:
-        _apply(ops.WriteFile(path="a/b/file", content=b"text", mode=0o666, owner="5"), root)
-        _apply(ops.WriteFile(path="plain", content=b"", mode=0), root)
-        _apply(ops.WriteFile(path="special", content=b"", mode=0o6755), root)
+        _apply(actions.WriteFile(path="a/b/file", content=b"text", mode=0o666, owner="5"), root)
+        _apply(actions.WriteFile(path="plain", content=b"", mode=0), root)
+        _apply(actions.WriteFile(path="special", content=b"", mode=0o6755), root)
     finally:
         os.umask(old)
 
@@ -332,7 +332,7 @@ def test_a_new_file_replaces_a_file_or_a_link(root: Path) -> None:
     _put(root, "file", "old", 0o600)
 
     for path in ("link", "out", "file"):
-        _apply(ops.WriteFile(path=path, content=b"new"), root)
+        _apply(actions.WriteFile(path=path, content=b"new"), root)
 
     assert _texts(root) == {"target": "kept", "link": "new", "out": "new", "file": "new"}
     assert _mode(root / "file") == 0o644
@@ -342,9 +342,9 @@ def test_a_new_file_at_a_directory_goes_into_it_or_fails(root: Path) -> None:
     """In a container it is entered; in a directory it is an error."""
     (root / "d").mkdir()
 
-    _apply(ops.WriteFile(path="/d", content=b"x", into=True), root)
+    _apply(actions.WriteFile(path="/d", content=b"x", into=True), root)
     with pytest.raises(EditFailed) as caught:
-        _apply(ops.WriteFile(path="/d", content=b"x"), root)
+        _apply(actions.WriteFile(path="/d", content=b"x"), root)
 
     assert (_texts(root), str(caught.value)) == ({"d/": "", "d/d": "x"}, "cannot write `/d`: is a directory")
 
@@ -352,14 +352,14 @@ def test_a_new_file_at_a_directory_goes_into_it_or_fails(root: Path) -> None:
 @pytest.mark.parametrize(
     "action",
     [
-        ops.WriteFile(path="a/" + "n" * 256, content=b""),
-        ops.MakeDirectory(path="n" * 256 + "/a"),
-        ops.MakeSymlink(path="ä" * 128, target="x"),
+        actions.WriteFile(path="a/" + "n" * 256, content=b""),
+        actions.MakeDirectory(path="n" * 256 + "/a"),
+        actions.MakeSymlink(path="ä" * 128, target="x"),
         _copy("n" * 256),
     ],
     ids=["file", "directory", "link in bytes", "copy"],
 )
-def test_a_name_that_is_too_long_is_refused_in_the_known_words(root: Path, action: ops.Action) -> None:
+def test_a_name_that_is_too_long_is_refused_in_the_known_words(root: Path, action: actions.Action) -> None:
     """Callers match this text."""
     text = "File name length exceeds the maximum supported 255 characters"
 
@@ -371,9 +371,9 @@ def test_a_directory_is_made_with_its_parents(root: Path) -> None:
     """Each gets the mode without the group's and others' write; an existing one keeps its own."""
     (root / "old").mkdir(mode=0o700)
 
-    _apply(ops.MakeDirectory(path="/a/b", mode=0o777, owner="5:6"), root)
-    _apply(ops.MakeDirectory(path="old/new", mode=0), root)
-    _apply(ops.MakeDirectory(path="old"), root)
+    _apply(actions.MakeDirectory(path="/a/b", mode=0o777, owner="5:6"), root)
+    _apply(actions.MakeDirectory(path="old/new", mode=0), root)
+    _apply(actions.MakeDirectory(path="old"), root)
 
     modes = {path: _mode(root / path) for path in ("a", "a/b", "old", "old/new")}
     assert modes == {"a": 0o755, "a/b": 0o755, "old": 0o700, "old/new": 0o755}
@@ -385,18 +385,18 @@ def test_a_directory_outside_or_over_a_file_is_refused(root: Path) -> None:
     _put(root, "file")
 
     with pytest.raises(EditFailed, match="cannot create directory outside parent"):
-        _apply(ops.MakeDirectory(path="a/../../b"), root)
+        _apply(actions.MakeDirectory(path="a/../../b"), root)
     with pytest.raises(EditFailed, match="not a directory"):
-        _apply(ops.MakeDirectory(path="file"), root)
+        _apply(actions.MakeDirectory(path="file"), root)
 
 
 def test_a_link_is_made_verbatim_and_never_over_something(root: Path) -> None:
     """Parents are made; `..` in its name stops at the root."""
-    _apply(ops.MakeSymlink(path="a/link", target="../../../x"), root)
-    _apply(ops.MakeSymlink(path="../../top", target="/etc"), root)
+    _apply(actions.MakeSymlink(path="a/link", target="../../../x"), root)
+    _apply(actions.MakeSymlink(path="../../top", target="/etc"), root)
 
     with pytest.raises(EditFailed) as caught:
-        _apply(ops.MakeSymlink(path="/top", target="y"), root)
+        _apply(actions.MakeSymlink(path="/top", target="y"), root)
 
     assert _texts(root) == {"a/": "", "a/link": "-> ../../../x", "top": "-> /etc"}
     assert str(caught.value) == "cannot make link `/top`: file exists"
@@ -412,7 +412,7 @@ def test_remove_takes_trees_matches_and_links_but_not_their_targets(root: Path) 
     (root / "link").symlink_to("target")
     (root / "way").symlink_to("/sub")
 
-    _apply(ops.Remove(paths=("dir", "x*", "/y[^2]", "way/*.log", "link", "missing/*", "\\[odd\\]")), root)
+    _apply(actions.Remove(paths=("dir", "x*", "/y[^2]", "way/*.log", "link", "missing/*", "\\[odd\\]")), root)
 
     assert _texts(root) == {
         "sub/": "",
@@ -427,7 +427,7 @@ def test_remove_of_the_root_empties_it(root: Path) -> None:
     """And never goes above it."""
     _put(root, "a/b")
 
-    _apply(ops.Remove(paths=("..", "/")), root)
+    _apply(actions.Remove(paths=("..", "/")), root)
 
     assert (os.listdir(root), (root.parent / "outside").read_text()) == ([], "untouched")
 
@@ -456,7 +456,7 @@ def test_owners_are_numbers_or_names_of_the_trees_own_tables(
     for path in ("dir", "dir/file", "dir/link"):
         os.lchown(root / path, 3, 4)
 
-    _apply(ops.ChangeOwner(path="dir", owner=owner), root)
+    _apply(actions.ChangeOwner(path="dir", owner=owner), root)
 
     found = {(p.lstat().st_uid, p.lstat().st_gid) for p in (root / "dir", *(root / "dir").iterdir())}
     assert (found, (root / "etc/passwd").stat().st_uid) == ({expected}, 0)
@@ -472,7 +472,7 @@ def test_owners_are_numbers_or_names_of_the_trees_own_tables(
 def test_an_unknown_owner_is_an_error(root: Path, owner: str, message: str) -> None:
     """Also in a tree without any tables; the host's are not asked."""
     with pytest.raises(EditFailed) as caught:
-        _apply(ops.ChangeOwner(path="/", owner=owner), root)
+        _apply(actions.ChangeOwner(path="/", owner=owner), root)
 
     assert str(caught.value) == message
 
@@ -484,7 +484,7 @@ def test_the_tables_of_owners_are_read_inside_the_root(root: Path) -> None:
     (root / "etc/passwd").symlink_to("/usr/passwd")
     _put(root, "file")
 
-    _apply(ops.ChangeOwner(path="file", owner="app"), root)
+    _apply(actions.ChangeOwner(path="file", owner="app"), root)
 
     assert (root / "file").stat().st_uid == 1000
 
@@ -495,7 +495,7 @@ def test_times_are_set_on_everything_below(root: Path) -> None:
     (root / "dir/link").symlink_to("../../outside")
     outside = (root.parent / "outside").stat().st_mtime
 
-    _apply(ops.SetTimes(seconds=1234), root)
+    _apply(actions.SetTimes(seconds=1234), root)
 
     found = {path.lstat().st_mtime for path in (root / "dir", *(root / "dir").iterdir())}
     assert (found, (root.parent / "outside").stat().st_mtime) == ({1234.0}, outside)
@@ -524,7 +524,7 @@ def test_a_patch_is_applied_with_ordinary_modes(root: Path) -> None:
     _put(root, "file", "old\n")
     old = os.umask(0)
     try:
-        _apply(ops.Patch(text=PATCH), root)
+        _apply(actions.Patch(text=PATCH), root)
     finally:
         os.umask(old)
 
@@ -537,7 +537,7 @@ def test_a_patch_without_a_hunk_changes_nothing(root: Path, text: str) -> None:
     """As callers expect."""
     _put(root, "file", "old\n")
 
-    _apply(ops.Patch(text=text), root)
+    _apply(actions.Patch(text=text), root)
 
     assert _texts(root) == {"file": "old\n"}
 
@@ -547,7 +547,7 @@ def test_a_patch_that_does_not_apply_is_an_error_and_changes_nothing(root: Path)
     _put(root, "file", "something else\n")
 
     with pytest.raises(EditFailed, match="cannot patch `/`: error: patch failed: file:1"):
-        _apply(ops.Patch(text=PATCH), root)
+        _apply(actions.Patch(text=PATCH), root)
 
     assert _texts(root) == {"file": "something else\n"}
 
@@ -563,8 +563,8 @@ def test_a_patch_cannot_leave_the_root_nor_use_the_trees_repository(root: Path) 
 
     for text in (up, through):
         with pytest.raises(EditFailed):
-            _apply(ops.Patch(text=text), root)
-    _apply(ops.Patch(text=PATCH), root)
+            _apply(actions.Patch(text=text), root)
+    _apply(actions.Patch(text=PATCH), root)
 
     assert sorted(os.listdir(root.parent)) == ["outside", "root"]
 
@@ -585,7 +585,7 @@ def test_text_is_replaced_literally(root: Path, options: dict[str, object], expe
     os.chown(file, 5, 6)
     file.chmod(0o750)
 
-    _apply(ops.ReplaceText(path="file", replacement="2", **options), root)  # type: ignore[arg-type]
+    _apply(actions.ReplaceText(path="file", replacement="2", **options), root)  # type: ignore[arg-type]
 
     assert (file.read_text(), _mode(file), file.stat().st_uid) == (expected, 0o750, 5)
 
@@ -605,7 +605,7 @@ def test_text_that_is_missing_or_ambiguous_is_an_error(
     file = _put(root, "file", "one\ntwo\none\n")
 
     with pytest.raises(EditFailed) as caught:
-        _apply(ops.ReplaceText(path="file", replacement="2", **options), root)  # type: ignore[arg-type]
+        _apply(actions.ReplaceText(path="file", replacement="2", **options), root)  # type: ignore[arg-type]
 
     assert str(caught.value) == f"cannot replace text in `file`: {message}"
     assert file.read_text() == "one\ntwo\none\n"
@@ -672,7 +672,7 @@ def test_changes_are_applied_to_a_third_tree(tmp_path: Path, root: Path) -> None
     _put(root, "own")
     _put(root, "gone/file")
     _put(root, "changed", "ours")
-    action = ops.ApplyChanges(before=NOTHING, after=ops.Pinned(content=NOTHING.digest))
+    action = actions.ApplyChanges(before=NOTHING, after=ops.Pinned(content=NOTHING.digest))
 
     edit.apply(action, root, lambda tree: before if tree == NOTHING else after)
 
@@ -701,10 +701,12 @@ def test_changes_are_applied_to_a_third_tree(tmp_path: Path, root: Path) -> None
             id="copy",
         ),
         pytest.param(
-            lambda root, _source: _apply(ops.Remove(paths=("dir/a", "link")), root), {"dir/": ""}, id="remove"
+            lambda root, _source: _apply(actions.Remove(paths=("dir/a", "link")), root),
+            {"dir/": ""},
+            id="remove",
         ),
         pytest.param(
-            lambda root, _source: _apply(ops.WriteFile(path="link", content=b"y"), root),
+            lambda root, _source: _apply(actions.WriteFile(path="link", content=b"y"), root),
             {"dir/": "", "dir/a": "x", "link": "y"},
             id="write over a link",
         ),

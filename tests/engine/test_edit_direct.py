@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.engine import edit, mounts, ops
+from pipeline.engine import actions, edit, mounts, ops
 from pipeline.engine.direct import apply_to_draft, copy_directly, write_directly
 from pipeline.engine.treehash import content_digest
 from pipeline.errors import EngineError
@@ -64,7 +64,7 @@ def _source(store: Store) -> Snapshot:
     return commit(store, store.snapshots.empty, fill)
 
 
-def _directly(store: Store, action: ops.Copy) -> Snapshot | None:
+def _directly(store: Store, action: actions.Copy) -> Snapshot | None:
     draft = store.snapshots.prepare(_base(store))
     with store.snapshots.view(_source(store)) as source:
         if not copy_directly(action, draft.upper, store.snapshots.lowers(draft.parent), source):
@@ -73,7 +73,7 @@ def _directly(store: Store, action: ops.Copy) -> Snapshot | None:
     return store.snapshots.commit(draft, identity=key("direct"))
 
 
-def _merged(store: Store, action: ops.Copy) -> Snapshot:
+def _merged(store: Store, action: actions.Copy) -> Snapshot:
     with store.snapshots.view(_source(store)) as source:
         return commit(store, _base(store), lambda root: edit.apply(action, root, lambda _tree: source))
 
@@ -85,7 +85,7 @@ def _merged(store: Store, action: ops.Copy) -> Snapshot:
         {},
         {"owner": "9:10"},
         {"owner": "9", "mode": 0o700},
-        {"filters": ops.Filters(include=("sub",))},
+        {"filters": actions.Filters(include=("sub",))},
         {"source_path": "sub"},
     ],
     ids=["plain", "owner", "owner and mode", "filter", "part"],
@@ -94,7 +94,7 @@ def test_a_direct_copy_equals_a_copy_on_the_merged_tree(
     store: Store, path: str, more: dict[str, object]
 ) -> None:
     """Contents, attributes of targets and parents, and what shows through from below."""
-    action = ops.Copy(source=ops.Scratch(), path=path, **more)  # type: ignore[arg-type]
+    action = actions.Copy(source=ops.Scratch(), path=path, **more)  # type: ignore[arg-type]
 
     direct, merged = _directly(store, action), _merged(store, action)
 
@@ -107,16 +107,18 @@ def test_a_direct_copy_equals_a_copy_on_the_merged_tree(
 @pytest.mark.parametrize(
     "action",
     [
-        pytest.param(ops.Copy(source=ops.Scratch(), path="lib"), id="a link at the target"),
-        pytest.param(ops.Copy(source=ops.Scratch(), path="lib/x"), id="a link on the way"),
-        pytest.param(ops.Copy(source=ops.Scratch(), path="plain"), id="a file at the target"),
-        pytest.param(ops.Copy(source=ops.Scratch(), path="a/../b"), id="a path to be resolved"),
-        pytest.param(ops.Copy(source=ops.Scratch(), path="new", owner="app"), id="a name of a user"),
-        pytest.param(ops.Copy(source=ops.Scratch(), path="new", source_path="none"), id="no source"),
-        pytest.param(ops.Copy(source=ops.Scratch(), path="new", kind="file", source_path="old"), id="a file"),
+        pytest.param(actions.Copy(source=ops.Scratch(), path="lib"), id="a link at the target"),
+        pytest.param(actions.Copy(source=ops.Scratch(), path="lib/x"), id="a link on the way"),
+        pytest.param(actions.Copy(source=ops.Scratch(), path="plain"), id="a file at the target"),
+        pytest.param(actions.Copy(source=ops.Scratch(), path="a/../b"), id="a path to be resolved"),
+        pytest.param(actions.Copy(source=ops.Scratch(), path="new", owner="app"), id="a name of a user"),
+        pytest.param(actions.Copy(source=ops.Scratch(), path="new", source_path="none"), id="no source"),
+        pytest.param(
+            actions.Copy(source=ops.Scratch(), path="new", kind="file", source_path="old"), id="a file"
+        ),
     ],
 )
-def test_what_needs_the_merged_tree_is_left_to_it(store: Store, action: ops.Copy) -> None:
+def test_what_needs_the_merged_tree_is_left_to_it(store: Store, action: actions.Copy) -> None:
     """The answer is False and the draft is untouched."""
     assert _directly(store, action) is None
 
@@ -129,7 +131,7 @@ def test_names_that_meet_are_left_to_the_merged_tree(store: Store) -> None:
 
     draft = store.snapshots.prepare(_base(store))
     with store.snapshots.view(commit(store, store.snapshots.empty, fill)) as source:
-        action = ops.Copy(source=ops.Scratch(), path="app")
+        action = actions.Copy(source=ops.Scratch(), path="app")
 
         assert copy_directly(action, draft.upper, store.snapshots.lowers(draft.parent), source) is False
 
@@ -139,7 +141,7 @@ def test_a_draft_that_holds_something_is_left_to_the_merged_tree(store: Store) -
     draft = store.snapshots.prepare(_base(store))
     (draft.upper / "something").write_text("x")
     with store.snapshots.view(_source(store)) as source:
-        action = ops.Copy(source=ops.Scratch(), path="new")
+        action = actions.Copy(source=ops.Scratch(), path="new")
 
         assert copy_directly(action, draft.upper, store.snapshots.lowers(draft.parent), source) is False
 
@@ -152,7 +154,7 @@ def test_an_action_on_a_draft_takes_either_way(store: Store, path: str, over: st
     draft = store.snapshots.prepare(base)
 
     with store.snapshots.view(_source(store)) as source:
-        action = ops.Copy(source=ops.Scratch(), path=path)
+        action = actions.Copy(source=ops.Scratch(), path=path)
         apply_to_draft(action, store.snapshots, draft, lambda _tree: source)
     made = store.snapshots.commit(draft, identity=key("made"))
 
@@ -161,7 +163,7 @@ def test_an_action_on_a_draft_takes_either_way(store: Store, path: str, over: st
         assert sorted(os.listdir(real)) == ["link", "old", "same", "sub"]
 
 
-def _written(store: Store, action: ops.WriteFile) -> tuple[Snapshot | None, Snapshot]:
+def _written(store: Store, action: actions.WriteFile) -> tuple[Snapshot | None, Snapshot]:
     """Return what `action` makes without a mount, if it can, and on the merged tree."""
     merged = commit(store, _base(store), lambda root: edit.apply(action, root, lambda _tree: root))
     draft = store.snapshots.prepare(_base(store))
@@ -183,7 +185,7 @@ def test_a_file_written_directly_equals_one_on_the_merged_tree(
     store: Store, path: str, more: dict[str, object]
 ) -> None:
     """Contents, attributes of the file and of its parents, and what shows through from below."""
-    direct, merged = _written(store, ops.WriteFile(path=path, content=b"text", **more))  # type: ignore[arg-type]
+    direct, merged = _written(store, actions.WriteFile(path=path, content=b"text", **more))  # type: ignore[arg-type]
 
     assert direct is not None
     with store.snapshots.view(direct) as one, store.snapshots.view(merged) as two:
@@ -197,7 +199,7 @@ def test_a_file_written_directly_equals_one_on_the_merged_tree(
 )
 def test_a_file_that_meets_something_is_left_to_the_merged_tree(store: Store, path: str) -> None:
     """The answer is False and the draft is untouched."""
-    direct, _merged = _written(store, ops.WriteFile(path=path, content=b"text", into=True))
+    direct, _merged = _written(store, actions.WriteFile(path=path, content=b"text", into=True))
 
     assert direct is None
 
@@ -216,7 +218,7 @@ def test_a_file_that_cannot_be_is_refused_either_way(store: Store, path: str, me
 
     with pytest.raises(EngineError) as caught:
         apply_to_draft(
-            ops.WriteFile(path=path, content=b""), store.snapshots, draft, lambda _tree: draft.upper
+            actions.WriteFile(path=path, content=b""), store.snapshots, draft, lambda _tree: draft.upper
         )
 
     assert str(caught.value) == message
@@ -234,7 +236,7 @@ def test_four_thousand_files_are_copied_in_about_the_time_of_reading_them(store:
     source = commit(store, store.snapshots.empty, fill)
     draft = store.snapshots.prepare(_base(store))
     with store.snapshots.view(source) as path:
-        action = ops.Copy(source=ops.Scratch(), path="src")
+        action = actions.Copy(source=ops.Scratch(), path="src")
 
         began = time.process_time()
         done = copy_directly(action, draft.upper, store.snapshots.lowers(draft.parent), path)

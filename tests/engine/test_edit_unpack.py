@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
-from pipeline.engine import edit, ops
+from pipeline.engine import actions, edit, ops
 from pipeline.engine.edit import EditFailed
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _unpack(tmp_path: Path, data: bytes, path: str = "/", owner: str = "") -> Pa
     source.mkdir(exist_ok=True)
     root.mkdir(exist_ok=True)
     (source / "archive").write_bytes(data)
-    action = ops.Unpack(source=ops.Scratch(), source_path="archive", path=path, owner=owner)
+    action = actions.Unpack(source=ops.Scratch(), source_path="archive", path=path, owner=owner)
     edit.apply(action, root, lambda _tree: source)
     return root
 

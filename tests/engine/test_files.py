@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.engine import ops
+from pipeline.engine import actions, ops
 from pipeline.engine.files import SCRATCH, BadPath, Directory, File, copy_of_file, encode, refuse_escape
 
 TREE = ops.Pinned(content=ops.Scratch().digest)
@@ -25,7 +25,7 @@ SOURCE = File(tree=TREE, path="/a/b.txt")
 )
 def test_where_a_file_is_copied_to(path: str, goes_to: str, into: bool) -> None:
     """A slash at the end says that it is a directory; without one, evaluation finds out."""
-    assert copy_of_file(path, SOURCE) == ops.Copy(
+    assert copy_of_file(path, SOURCE) == actions.Copy(
         source=TREE, source_path="/a/b.txt", path=goes_to, kind="file", into=into, name="b.txt"
     )
 
@@ -47,7 +47,7 @@ def test_a_part_of_a_directory_is_a_tree_of_its_own_only_when_one_is_needed() ->
 
     assert part == Directory(tree=TREE, path="/sub/x")
     assert whole.as_tree() is TREE
-    assert part.as_tree() == ops.Edit(base=SCRATCH, action=ops.Copy(source=TREE, source_path="/sub/x"))
+    assert part.as_tree() == ops.Edit(base=SCRATCH, action=actions.Copy(source=TREE, source_path="/sub/x"))
     assert part.file("/f") == File(tree=TREE, path="/sub/x/f")
 
 
@@ -56,7 +56,7 @@ def test_an_edit_of_a_file_touches_that_file_alone() -> None:
 
     assert edited.path == "/b.txt"
     assert isinstance(edited.tree, ops.Edit)
-    assert edited.tree.action == ops.SetTimes(seconds=7, path="/b.txt")
+    assert edited.tree.action == actions.SetTimes(seconds=7, path="/b.txt")
     assert edited.tree.base == Directory().with_file("b.txt", SOURCE).tree
 
 
@@ -64,12 +64,12 @@ def test_an_edit_of_a_file_touches_that_file_alone() -> None:
 def test_new_files_have_low_bits_and_never_none(asked: int, mode: int) -> None:
     made = Directory().with_new_file("a", "x", permissions=asked)
 
-    assert made.tree == ops.Edit(base=SCRATCH, action=ops.WriteFile(path="/a", content=b"x", mode=mode))
+    assert made.tree == ops.Edit(base=SCRATCH, action=actions.WriteFile(path="/a", content=b"x", mode=mode))
 
 
 def test_a_new_directory_stays_inside() -> None:
     assert Directory().with_new_directory("a/../b", permissions=0).tree == ops.Edit(
-        base=SCRATCH, action=ops.MakeDirectory(path="/b", mode=0o755)
+        base=SCRATCH, action=actions.MakeDirectory(path="/b", mode=0o755)
     )
     with pytest.raises(BadPath, match="cannot create directory outside parent"):
         Directory().with_new_directory("a/../../b")

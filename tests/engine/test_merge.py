@@ -14,7 +14,7 @@ from pipeline.engine.merge import MergeConflict, merge
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.engine.ops import OnConflict
+    from pipeline.engine.actions import OnConflict
 
 Files = dict[str, str | None]  # None: an empty directory
 

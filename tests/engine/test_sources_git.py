@@ -540,7 +540,7 @@ class TestLocal:
     async def test_refs_and_trees_of_a_worktree_in_the_store(
         self, session: Callable[[], GitSources], store: Store, base: Path
     ) -> None:
-        from pipeline.engine.ops import Filters
+        from pipeline.engine.actions import Filters
         from pipeline.engine.sources.host import HostDirectories
 
         content = await HostDirectories(store, base).load(".", Filters())

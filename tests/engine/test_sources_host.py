@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.engine.ops import Filters
+from pipeline.engine.actions import Filters
 from pipeline.engine.sources.host import HostDirectories, HostPathFailed, LoadedFile
 from pipeline.engine.sources.importing import ImportFailed, TreeImport
 from pipeline.engine.sources.statcache import Remembered, see

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.engine.ops import Filters
+from pipeline.engine.actions import Filters
 from pipeline.engine.walk import walk
 
 if TYPE_CHECKING:

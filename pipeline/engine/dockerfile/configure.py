@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, assert_never
 
-from pipeline.engine import ops
+from pipeline.engine import actions, ops
 from pipeline.engine.dockerfile import instructions as ins
 from pipeline.engine.dockerfile.expand import Budget, Quoting, expand_word, expand_words
 from pipeline.engine.dockerfile.plan import declare_args
@@ -193,7 +193,7 @@ def _enter(progress: Progress, path: str) -> Progress:
     workdir = container.config.workdir
     if workdir == "/":
         return progress.with_container(container)
-    made = ops.MakeDirectory(path=workdir, owner=container.config.user)
+    made = actions.MakeDirectory(path=workdir, owner=container.config.user)
     return progress.with_container(container.edit(workdir, made))
 
 

@@ -8,8 +8,8 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from pipeline.engine.actions import Filters
 from pipeline.engine.dockerfile.lines import FILE_LIMIT
-from pipeline.engine.ops import Filters
 from pipeline.engine.paths import base_name, join
 from pipeline.engine.patterns import PatternMatcher, parse_ignore_file, parse_pattern
 from pipeline.engine.read import PathProblem, resolve

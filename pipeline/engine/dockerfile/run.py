@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, cast
 
-from pipeline.engine import ops
+from pipeline.engine import actions, ops
 from pipeline.engine.dockerfile.expand import Quoting, expand_word
 from pipeline.engine.dockerfile.lines import parse_heredoc
 from pipeline.engine.dockerfile.look import find_sources
@@ -80,7 +80,7 @@ def _command(progress: Progress, instruction: Run) -> tuple[tuple[str, ...], Dir
         return progress.shell_argv(replace(command, args=(content,))), None
     name = base_name(join("/", documents[0].name)) or "script"
     data = content.encode("utf-8", "surrogateescape")
-    tree = ops.Edit(base=SCRATCH, action=ops.WriteFile(path=f"/{name}", content=data, mode=0o755))
+    tree = ops.Edit(base=SCRATCH, action=actions.WriteFile(path=f"/{name}", content=data, mode=0o755))
     path = join(_SCRIPT_FOLDER, name)
     return progress.shell_argv(replace(command, args=(path,))), Directory(tree=tree)
 
@@ -148,7 +148,7 @@ async def _selected(origin: Origin, source: str, line: int, site: Site) -> tuple
     if found.is_directory:
         return Directory(tree=origin.tree, path=found.path).as_tree(), "/", False
     path = f"/{found.name}"
-    alone = ops.Copy(source=origin.tree, source_path=found.path, path=path, kind="file", name=found.name)
+    alone = actions.Copy(source=origin.tree, source_path=found.path, path=path, kind="file", name=found.name)
     return ops.Edit(base=SCRATCH, action=alone), path, True
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from pipeline.engine import ops
+from pipeline.engine import actions, ops
 from pipeline.engine.dockerfile.expand import Quoting, expand_document, expand_word
 from pipeline.engine.dockerfile.instructions import Add, Copy, Heredoc
 from pipeline.engine.dockerfile.look import Found, find_sources, is_excluded, require_match
@@ -130,7 +130,7 @@ def _document(source: Heredoc, variables: dict[str, str], escape: str) -> Heredo
 
 def _written(source: Heredoc) -> ops.Tree:
     content = source.content.encode("utf-8", "surrogateescape")
-    return ops.Edit(base=SCRATCH, action=ops.WriteFile(path=f"/{source.name}", content=content))
+    return ops.Edit(base=SCRATCH, action=actions.WriteFile(path=f"/{source.name}", content=content))
 
 
 async def _from_tree(
@@ -156,11 +156,11 @@ async def _from_tree(
 def _place(container: Container, tree: ops.Tree, found: Found, orders: _Orders) -> Container:
     """Copy one file, or the contents of one directory."""
     if found.is_directory:
-        action = ops.Copy(
+        action = actions.Copy(
             source=tree,
             source_path=found.path,
             path=orders.path,
-            filters=ops.Filters(exclude=orders.exclude),
+            filters=actions.Filters(exclude=orders.exclude),
             owner=orders.owner,
             mode=orders.mode,
             symbolic_mode=orders.symbolic_mode,
@@ -169,7 +169,7 @@ def _place(container: Container, tree: ops.Tree, found: Found, orders: _Orders) 
         return container.edit(action.path, action)
     if is_excluded(found.name, orders.exclude):
         return container
-    action = ops.Copy(
+    action = actions.Copy(
         source=tree,
         source_path=found.path,
         path=orders.into(found.name),
@@ -189,9 +189,9 @@ def _unpacked(container: Container, tree: ops.Tree, found: Found, orders: _Order
     path = f"/{found.name}"
     alone = ops.Edit(
         base=SCRATCH,
-        action=ops.Copy(source=tree, source_path=found.path, path=path, kind="file", name=found.name),
+        action=actions.Copy(source=tree, source_path=found.path, path=path, kind="file", name=found.name),
     )
-    action = ops.Unpack(
+    action = actions.Unpack(
         source=alone, source_path=path, path=orders.path, owner=orders.owner, replace_links=orders.link
     )
     return container.edit(orders.path, action)
@@ -205,11 +205,11 @@ async def _with_parents(
     start = join("/", above) if pivot else "/"
     pattern = join("/", rest).lstrip("/")
     await site.search(orders.line, origin, lambda root: require_match(root, pattern, start, orders.exclude))
-    action = ops.Copy(
+    action = actions.Copy(
         source=origin.tree,
         source_path=start,
         path=orders.path,
-        filters=ops.Filters(include=(pattern,) if pattern else (), exclude=orders.exclude),
+        filters=actions.Filters(include=(pattern,) if pattern else (), exclude=orders.exclude),
         owner=orders.owner,
         mode=orders.mode,
         symbolic_mode=orders.symbolic_mode,

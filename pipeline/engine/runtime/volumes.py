@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from pipeline.digest import digest_of
-from pipeline.engine import edit, ops
+from pipeline.engine import actions, edit, ops
 from pipeline.engine.locks import try_lock
 from pipeline.engine.runtime.users import find_ids
 
@@ -65,7 +65,7 @@ def _fill(
     owner: tuple[int, int],
 ) -> None:
     if volume.source is not None:
-        copy = ops.Copy(source=volume.source, owner=f"{owner[0]}:{owner[1]}" if volume.owner else "")
+        copy = actions.Copy(source=volume.source, owner=f"{owner[0]}:{owner[1]}" if volume.owner else "")
         with store.snapshots.view(trees[volume.source.digest]) as root:
             edit.apply(copy, path, lambda _tree: root)
     if volume.owner:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from pipeline.engine import ops
+from pipeline.engine import actions
 from pipeline.engine.patterns import clean
 from pipeline.engine.sources.importing import ImportFailed, TreeImport
 from pipeline.engine.sources.statcache import StatCache, fingerprint, see
@@ -52,10 +52,10 @@ class HostDirectories:
         self._store = store
         self._workdir = os.path.abspath(workdir)
         self._cache = StatCache(store.root / "host")
-        self._known: dict[tuple[str, ops.Filters], Digest] = {}
-        self._turns: dict[tuple[str, ops.Filters], anyio.Lock] = {}
+        self._known: dict[tuple[str, actions.Filters], Digest] = {}
+        self._turns: dict[tuple[str, actions.Filters], anyio.Lock] = {}
 
-    async def load(self, path: str, filters: ops.Filters, no_cache: bool = False) -> Digest:
+    async def load(self, path: str, filters: actions.Filters, no_cache: bool = False) -> Digest:
         """Return the content digest of a directory whose tree is now in the store.
 
         The same call again in this session gives the first answer, unless `no_cache` asks for a new
@@ -90,9 +90,9 @@ class HostDirectories:
             entry = WalkEntry(root.name, "file", info)
             if not os.path.isfile(root):
                 raise HostPathFailed(path, f"{root}: not a file")
-            return self._load(path, root.parent, ops.Filters(include=(root.name,)), lambda: iter([entry]))
+            return self._load(path, root.parent, actions.Filters(include=(root.name,)), lambda: iter([entry]))
 
-        key = (os.fspath(root), ops.Filters(include=("",)))
+        key = (os.fspath(root), actions.Filters(include=("",)))
         return LoadedFile(content=await self._once(key, read, no_cache=no_cache), name=root.name)
 
     def find_up(self, name: str) -> str | None:
@@ -108,7 +108,7 @@ class HostDirectories:
         return Path(os.path.abspath(os.path.join(self._workdir, os.path.expanduser(path))))
 
     async def _once(
-        self, key: tuple[str, ops.Filters], read: Callable[[], Digest], *, no_cache: bool
+        self, key: tuple[str, actions.Filters], read: Callable[[], Digest], *, no_cache: bool
     ) -> Digest:
         async with self._turns.setdefault(key, anyio.Lock()):
             if no_cache or key not in self._known:
@@ -116,7 +116,7 @@ class HostDirectories:
             return self._known[key]
 
     def _load(
-        self, path: str, root: Path, filters: ops.Filters, look: Callable[[], Iterator[WalkEntry]]
+        self, path: str, root: Path, filters: actions.Filters, look: Callable[[], Iterator[WalkEntry]]
     ) -> Digest:
         """Look at the disk; read only what may have changed since the last time."""
         began_ns = time.time_ns()
@@ -157,8 +157,8 @@ def _find_repo_root(root: Path) -> Path | None:
     return next((above for above in (root, *root.parents) if (above / ".git").exists()), None)
 
 
-def _local(filters: ops.Filters) -> ops.Filters:
-    return ops.Filters(
+def _local(filters: actions.Filters) -> actions.Filters:
+    return actions.Filters(
         include=tuple(pattern for pattern in filters.include if _is_local(pattern)),
         exclude=tuple(pattern for pattern in filters.exclude if _is_local(pattern)),
         gitignore=filters.gitignore,
@@ -170,9 +170,9 @@ def _is_local(pattern: str) -> bool:
     return not body.startswith("/") and clean(body).split("/")[0] != ".."
 
 
-def _with_ignore_files(filters: ops.Filters) -> ops.Filters:
+def _with_ignore_files(filters: actions.Filters) -> actions.Filters:
     """Let the `.gitignore` files come along, as they do when the repository begins above the directory."""
     if not filters.include:
         return filters
     include = (*filters.include, "**/.gitignore")
-    return ops.Filters(include=include, exclude=filters.exclude, gitignore=True)
+    return actions.Filters(include=include, exclude=filters.exclude, gitignore=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from pipeline.engine.ops import Filters
+    from pipeline.engine.actions import Filters
     from pipeline.engine.sources.copying import ReadFile, Stamp
     from pipeline.engine.sources.importing import ImportedTree
     from pipeline.engine.walk import Kind, WalkEntry

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.digest import Digest, digest_text
-from pipeline.engine import edit, ops
+from pipeline.engine import actions, edit, ops
 from pipeline.engine.dockerfile.build import build
 from pipeline.engine.files import Directory, File
 from pipeline.engine.oci.config import ImageConfig
@@ -103,7 +103,7 @@ class CopyingSession:
             root = Path(tempfile.mkdtemp(dir=self.folder))
             root.chmod(0o755)
             if isinstance(node, ops.Edit):
-                whole = ops.Copy(source=node.base)
+                whole = actions.Copy(source=node.base)
                 edit.apply(whole, root, self.evaluate)
                 edit.apply(node.action, root, self.evaluate)
         self._made[node.digest] = root

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.engine import ops
+from pipeline.engine import actions, ops
 from pipeline.engine.dockerfile.instructions import DockerfileError
 from pipeline.engine.dockerfile.remote import GitSource, HttpSource, parse_remote
 from pipeline.engine.files import Directory
@@ -394,8 +394,8 @@ async def test_a_copy_names_only_what_it_copies(session: CopyingSession) -> None
 
     node = container.rootfs
     assert isinstance(node, ops.Edit)
-    assert isinstance(node.action, ops.Copy)
+    assert isinstance(node.action, actions.Copy)
     assert (node.action.kind, node.action.source_path, node.action.path) == ("file", "/a.txt", "/y")
     assert isinstance(node.base, ops.Edit)
-    assert isinstance(node.base.action, ops.Copy)
+    assert isinstance(node.base.action, actions.Copy)
     assert (node.base.action.kind, node.base.action.source_path) == ("contents", "/src/lib")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipeline.digest import digest_bytes
-from pipeline.engine import edit, ops
+from pipeline.engine import actions, edit, ops
 from pipeline.engine.oci.credentials import Credentials
 from pipeline.engine.oci.errors import LayerRejected
 from pipeline.engine.oci.layer import apply_layer
@@ -89,7 +89,7 @@ def test_hostile_archives_are_refused_or_contained(tmp_path: Path, outside: Path
         root.mkdir()
         (source / "archive").write_bytes(hostile_tar(seed, str(outside)))
         (root / "l").symlink_to(outside)
-        action = ops.Unpack(source=ops.Scratch(), source_path="archive", path="/", owner="")
+        action = actions.Unpack(source=ops.Scratch(), source_path="archive", path="/", owner="")
         try:
             edit.apply(action, root, lambda _tree, source=source: source)  # type: ignore[misc]
         except (EngineError, OSError):
@@ -111,7 +111,9 @@ def test_a_link_in_the_place_of_a_directory_saves_what_it_leads_to(tmp_path: Pat
     before = look(outside)
 
     edit.apply(
-        ops.Unpack(source=ops.Scratch(), source_path="archive", path="/", owner=""), root, lambda _: source
+        actions.Unpack(source=ops.Scratch(), source_path="archive", path="/", owner=""),
+        root,
+        lambda _: source,
     )
 
     assert look(outside) == before
