@@ -6,7 +6,8 @@ Without `--tree` a repository of 426 files and 118,000 lines is made by a fixed 
 scripts, Dockerfiles, workflows, manifests and texts, and a lock file of 165 packages with an OSV database. A
 small project runs before, so that images and tools are there: what is told is beyond their installation.
 CPU seconds are those of all processes, containers included; memory is the most anonymous memory that all of
-them had at once, sampled ten times a second. `--store` names an engine's store that has the images.
+them had at once, sampled ten times a second. `--store` names an engine's store that has the images; a number
+that is another in each run stands in every file, so that an engine has no answers from an earlier one.
 """
 
 from __future__ import annotations
@@ -104,17 +105,18 @@ def function(number: int, chance: random.Random) -> str:
 
 
 def repository(chance: random.Random, python: int = 242, functions: int = 15) -> Iterator[tuple[str, str]]:
-    """The files of a made-up repository."""
-    head = '"""A module."""\n\nimport hashlib\nimport pickle\nimport subprocess\n\n\n'
+    """The files of a made-up repository, as no engine has seen it."""
+    mark = time.time_ns()
+    head = f'"""Module {mark}."""\n\nimport hashlib\nimport pickle\nimport subprocess\n\n\n'
     for number in range(python):
         body = "".join(function(index, chance) for index in range(functions))
         yield f"src/big/part{number % 20}/module{number}.py", head + body
     share = max(1, python // 242)
     for number in range(20 * share if python > 1 else 1):
-        yield f"scripts/run{number}.sh", "#!/bin/sh\nset -e\n" + "echo $1 | cat\n" * 20
+        yield f"scripts/run{number}.sh", f"#!/bin/sh\n# {mark}\nset -e\n" + "echo $1 | cat\n" * 20
     for number in range(4 if python > 1 else 1):
-        yield f"images/{number}/Dockerfile", "FROM debian:12-slim\nRUN apt-get install curl\nUSER nobody\n"
-        yield f".github/workflows/w{number}.yml", WORKFLOW.format(number=number)
+        yield f"images/{number}/Dockerfile", f"FROM debian:12-slim\nRUN apt install {mark}\nUSER nobody\n"
+        yield f".github/workflows/w{number}.yml", WORKFLOW.format(number=f"{number}-{mark}")
     for number in range(153 if python > 1 else 1):
         words = " ".join(chance.choice(("alpha", "beta", "gamma", "delta")) for _ in range(12))
         yield f"docs/text{number}.md", f"# Text {number}\n\n" + f"{words}\n" * 95
