@@ -1,4 +1,4 @@
-"""Services out of a compose file, as `[tool.pipeline.services]` would declare them.
+"""Services out of a compose project, as `[tool.pipeline.services]` would declare them.
 
 Pure but for the reading function it is given. What a key asks for and is not done is noted, what cannot be
 understood is a problem; nothing is dropped without a word.
@@ -11,14 +11,18 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.detect.interpolate import TooMuch, Variables, interpolated, parse_env_file
+from pipeline.detect.compose_files import Project, active_profiles, find_compose, load_services
+from pipeline.detect.compose_merge import Cannot
+from pipeline.detect.interpolate import parse_env_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from pipeline.config import ServiceSettings
+    from pipeline.detect.compose_files import Services
 
-NAMES: Final = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+__all__ = ["ComposeFile", "find_compose", "parse_compose"]
+
 KEYS: Final = frozenset(
     {
         *("build", "command", "depends_on", "entrypoint", "env_file", "environment", "expose", "healthcheck"),
@@ -58,12 +62,6 @@ class _Reader:
         self.problems.append(f"{self.name}: `{service}`: {text}")
 
 
-def find_compose(files: Iterable[str]) -> str | None:
-    """Return the compose file at the root, in compose's own order; None when there is none."""
-    names = set(files)
-    return next((name for name in NAMES if name in names), None)
-
-
 def parse_compose(
     name: str, text: str, read: Callable[[str], str | None], variables: Mapping[str, str] | None = None
 ) -> ComposeFile:
@@ -76,50 +74,43 @@ def parse_compose(
     from pipeline.config import check
 
     reader = _Reader(name=name, read=read)
-    known = Variables({**parse_env_file(read(".env") or ""), **(variables or {})})
+    known = {**parse_env_file(read(".env") or ""), **(variables or {})}
     services = _load(text, known, reader)
-    reader.notes += [f"{name}: ${{{one}}} has no value and counts as empty" for one in sorted(known.missing)]
     tables = {str(key): _service(str(key), one, reader) for key, one in services.items()}
     found = check.find_problems({"services": tables})
     for path, sentence in found:
         service, _, key = path.removeprefix("services.").partition(".")
         reader.problem(service, f"{key}: {sentence}" if key else sentence)
     config = check.parse({"services": tables}) if not reader.problems else None
+    active = active_profiles(known)
     return ComposeFile(
         services={} if config is None else config.services,
-        on_demand=frozenset(key for key, one in services.items() if _table(one).get("profiles")),
+        on_demand=frozenset(key for key, one in services.items() if _waits(one, active)),
         notes=tuple(reader.notes),
         problems=tuple(reader.problems),
     )
 
 
-def _load(text: str, known: Variables, reader: _Reader) -> dict[str, Any]:
-    """Return the table of services with its variables filled in; {} with a problem when there is none."""
-    import yaml
-
+def _load(text: str, known: Mapping[str, str], reader: _Reader) -> Services:
+    """Return the services of all files of the project; {} with a problem when they cannot be had."""
+    project = Project(read=reader.read, variables=known)
     try:
-        whole = yaml.safe_load(text)
-        table = whole.get("services") if isinstance(whole, dict) else None
-        if not isinstance(table, dict):
-            reader.problems.append(f"{reader.name}: it has no table `services`")
-            return {}
-        for key in ("configs", "include", "secrets"):
-            if key in whole:
-                reader.notes.append(f"{reader.name}: `{key}` is not used")
-        filled: dict[str, Any] = interpolated(table, known)
-        return filled
-    except (yaml.YAMLError, RecursionError, TooMuch) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f":{where.line + 1}" if where is not None else ""
-        what = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        reader.problems.append(f"{reader.name}{line}: it cannot be read: {what}")
+        return load_services(reader.name, text, project)
+    except Cannot as error:
+        reader.problems.append(str(error))
         return {}
+    finally:
+        reader.notes += project.notes
 
 
-def _service(name: str, given: object, reader: _Reader) -> dict[str, Any]:
+def _waits(service: Mapping[str, Any], active: frozenset[str]) -> bool:
+    """Whether a service only runs when it is asked for: it has profiles, and none of them is turned on."""
+    profiles = _words(service.get("profiles"))
+    return bool(profiles) and "*" not in active and active.isdisjoint(profiles)
+
+
+def _service(name: str, given: Mapping[str, Any], reader: _Reader) -> dict[str, Any]:
     """Return one service as the settings would say it."""
-    if not isinstance(given, dict):
-        return {"image": given}
     if unused := sorted(str(key) for key in given if key not in KEYS and not str(key).startswith("x-")):
         reader.note(name, f"not used: {', '.join(unused)}")
     made: dict[str, Any] = {

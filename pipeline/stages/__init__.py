@@ -28,6 +28,7 @@ FACTS_OF_UNIT: Final = (
 )
 FACTS_OF_SUITES: Final = (*FACTS_OF_UNIT, "uses_playwright")
 SUITES: Final = ("integration", "e2e", "security_tests")
+COMPOSE_INPUTS: Final = ("**/*.yaml", "**/*.yml", "**/*.env", "!.github/**")
 FACTS_OF_QUALITY: Final = ("mypy_knows_files", "packages", "tool_pins", "tools")
 
 
@@ -209,7 +210,10 @@ def with_own_services(
     settings = config.stages.get(one.name)
     if only_named and (settings is None or not settings.services):
         return one
-    fitted = _fitted(one, service_options(root, files, config))
+    options = service_options(root, files, config)
+    # What the compose file includes, extends and takes variables from may lie anywhere.
+    inputs = (*one.inputs, *COMPOSE_INPUTS) if one.inputs and "compose" in options else None
+    fitted = _fitted(one, options, inputs)
     return dataclasses.replace(fitted, secrets=(*one.secrets, *service_secrets(config)))
 
 
