@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pipeline.detect.python import PythonProject
-from pipeline.graph.context import Context  # noqa: TC001 - read when the graph is checked
+from pipeline.graph.context import CheckFailed, Context
 from pipeline.graph.stage import stage
 from pipeline.stages.containers import (
     SOURCE,
-    StageBroken,
     parse_facts,
     source,
     stage_env,
@@ -21,6 +20,7 @@ from pipeline.stages.containers import (
     with_system_packages,
     with_version,
 )
+from pipeline.stages.failures import build_failure
 from pipeline.stages.files import keep_files
 from pipeline.stages.results import Deps, Source, Wheel
 from pipeline.stages.sdist import differing_members, normalise_sdists
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import dagger
 
 BUILDER: Final = "/opt/build"
+NOTHING_BUILT: Final = "cannot find what was built: `dist` has no wheel and no source distribution"
 EPOCH_S: Final = 315532800  # 1980-01-01, the earliest time a zip file can hold
 
 
@@ -64,10 +65,23 @@ async def prepare(ctx: Context, deps: Deps) -> dagger.Container:
 
 
 async def built(container: dagger.Container, argv: list[str], folder: Path, *, is_ours: bool) -> None:
-    """Build, and put what is in `dist` into a folder; our own build's source distributions are normalised."""
-    import anyio
+    """Build, and put what is in `dist` into a folder; our own build's source distributions are normalised.
 
-    await container.with_exec(argv).directory(f"{SOURCE}/dist").export(str(folder))
+    Raises:
+        CheckFailed: The command failed, or left no folder `dist`.
+    """
+    import anyio
+    import dagger
+
+    try:
+        left = await container.with_exec(argv).sync()
+    except dagger.ExecError as error:
+        if list(error.command) != argv:
+            raise  # what prepares the container is not the project's
+        raise CheckFailed(build_failure(error)) from error
+    if "dist/" not in await left.directory(SOURCE).entries():
+        raise CheckFailed(NOTHING_BUILT)
+    await left.directory(f"{SOURCE}/dist").export(str(folder))
     if is_ours:
         await anyio.to_thread.run_sync(normalise_sdists, folder, EPOCH_S)
 
@@ -89,13 +103,13 @@ def keep_distributions(ctx: Context, folder: Path, name: str) -> Wheel:
     """Keep what was built.
 
     Raises:
-        StageBroken: The command ended well but left no distribution.
+        CheckFailed: The command ended well but left no distribution.
     """
     kept = keep_files(ctx, folder)
     wheels = [file for file in kept if file.endswith(".whl")]
     sdists = [file for file in kept if file.endswith((".tar.gz", ".zip"))]
     if not wheels and not sdists:
-        raise StageBroken("cannot find what was built: `dist` has no wheel and no source distribution")
+        raise CheckFailed(NOTHING_BUILT)
     version = wheels[0].split("-")[1] if wheels else sdists[0].rpartition("-")[2].removesuffix(".tar.gz")
     ctx.log(f"built {', '.join(kept)}\n")
     return Wheel(

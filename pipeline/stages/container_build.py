@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.graph.context import Context  # noqa: TC001 - read when the graph is checked
+from pipeline.graph.context import CheckFailed, Context
 from pipeline.graph.stage import stage
 from pipeline.stages.containers import source, stage_env
+from pipeline.stages.failures import dockerfile_failure
 from pipeline.stages.results import Image, Images, Source
 
 if TYPE_CHECKING:
@@ -28,7 +29,25 @@ async def build_image(ctx: Context, table: Mapping[str, Any]) -> Image:
 
     Args:
         table: `path` of the Dockerfile, `context` folder ("." the root), name of the `image`.
+
+    Raises:
+        CheckFailed: The Dockerfile cannot be read or carried out, or one of its commands failed.
     """
+    import dagger
+
+    try:
+        return await built_image(ctx, table)
+    except dagger.QueryError as error:
+        path = str(table["path"])
+        text = (ctx.root / path).read_text(encoding="utf-8", errors="replace")
+        failure = dockerfile_failure(error, path, text)
+        if failure is None:
+            raise
+        raise CheckFailed(failure) from error
+
+
+async def built_image(ctx: Context, table: Mapping[str, Any]) -> Image:
+    """As `build_image`, but raises what the engine says."""
     import dagger
 
     path, folder, name = str(table["path"]), str(table["context"]), str(table["image"])

@@ -186,7 +186,7 @@ def error_of(argv: Sequence[str], ran: Sequence[Ran], results: TestResults) -> E
             continue
         if one.code == 0 and one.results is not None and not running:
             return TestsLost("the runner ended with exit code 0, but not at its end")
-        told = results if one.results is not None else None
+        told = results if one.results is not None or running else None
         return failure(argv, one.code, told, one.tail, running=running, problem=one.problem)
     if all(one.code == NO_TESTS or not one.results or not one.results.tests for one in ran):
         return failure(argv, NO_TESTS, results, ())

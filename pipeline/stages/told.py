@@ -31,6 +31,14 @@ SIGNALS: Final = {
     signal.SIGKILL: "often for want of memory",
 }
 
+# Sent by somebody: the kernel for want of memory, a supervisor, a test to its group. Nobody can tell which.
+FROM_OUTSIDE: Final = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+KILLED_HINT: Final = "`exec_max_memory` in [tool.pipeline.engine] says what one command may take"
+
+
+class RunnerKilled(StageBroken):
+    """Somebody killed the test runner before any test failed: whether the tests are bad, nobody can say."""
+
 
 def failure(
     argv: Sequence[str],
@@ -53,6 +61,10 @@ def failure(
     if running:
         more = f" and {len(running) - 1} more" if len(running) > 1 else ""
         message = f"the test runner {ending(code)} while {running[0]}{more} ran"
+        if is_from_outside(code) and not any(one.kind == "failure" for one in bad):
+            killed = RunnerKilled(message)
+            killed.hint = _hint(code, ()) or None
+            return killed
         tail = [*last_words(tail), *_names([one for one in bad if one.kind != "error"][:NAMES_TOLD])]
     elif code == NO_TESTS and not bad:
         message = "no tests were collected, although the project has test files"
@@ -83,6 +95,16 @@ def last_words(tail: Sequence[str]) -> list[str]:
     return list(tail[-TAIL_LINES:] if start is None else tail[start : start + TAIL_LINES])
 
 
+def is_out_of_memory(code: int) -> bool:
+    """Say whether a command ended as the kernel ends those that take too much memory."""
+    return code == 128 + signal.SIGKILL
+
+
+def is_from_outside(code: int) -> bool:
+    """Say whether a signal ended a command that it does not send itself when it crashes."""
+    return code - 128 in FROM_OUTSIDE
+
+
 def ending(code: int) -> str:
     """Say how a command ended: by an exit code, or by which signal (128 and its number)."""
     try:
@@ -94,8 +116,8 @@ def ending(code: int) -> str:
 
 
 def _hint(code: int, bad: Sequence[TestCase]) -> str:
-    if code == 128 + signal.SIGKILL:
-        return "`exec_max_memory` in [tool.pipeline.engine] says what one command may take"
+    if is_out_of_memory(code):
+        return KILLED_HINT
     return missing_programs(bad)
 
 

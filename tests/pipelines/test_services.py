@@ -218,7 +218,7 @@ def test_web():
 BREAKING = {
     "killed": (
         "import os, signal\n\n\ndef test_a():\n    os.killpg(0, signal.SIGKILL)\n",
-        ("failure", "the test runner was killed by SIGKILL"),
+        ("error", "the test runner was killed by SIGKILL"),
     ),
     "none-collected": (
         "import pytest\n\npytest.importorskip('not_there')\n\n\ndef test_a():\n    pass\n",

@@ -55,6 +55,25 @@ RUN --mount=target=/context cd /context && echo found: $(find * .[a-z]* -type f 
 }
 
 
+BROKEN = {
+    "syntax": (
+        "RUNN true",
+        "cannot parse `Dockerfile` line 2: unknown instruction: RUNN",
+        ["2 | RUNN true"],
+    ),
+    "command": (
+        "ENV A=1\nRUN echo said && \\\n  echo oops >&2; exit 3",
+        "cannot build `Dockerfile` line 3: `RUN echo said && echo oops >&2; exit 3` ended with exit code 3",
+        ["said", "oops"],
+    ),
+    "copy": (
+        "COPY missing /x",
+        'cannot build `Dockerfile` line 2: "/missing": not found in the build context',
+        ["2 | COPY missing /x"],
+    ),
+}
+
+
 @pytest.fixture(scope="session")
 def shop_done(tmp_path_factory: pytest.TempPathFactory, store: Path) -> tuple[Repository, Ran]:
     """A small package with everything, after its first run. Do not change it: take a `shop`."""
@@ -224,4 +243,46 @@ def test_the_checkout_holds_submodules_and_tells_of_pointers(tmp_path: Path, sto
     outer.git("submodule", "deinit", "-q", "-f", "vendor/inner")
     assert "submodules that are not checked out: vendor/inner" in outer.run("--only", "checkout").log(
         "checkout"
+    )
+
+
+@pytest.mark.parametrize(("text", "message", "tail"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_dockerfile_is_a_failure_that_names_the_line_and_others_go_on_without_the_image(
+    tmp_path: Path, store: Path, text: str, message: str, tail: list[str]
+) -> None:
+    """It is the project's fault, not ours; what goes on without the image says that it saw none."""
+    files = {"Dockerfile": f"FROM python:3.13-slim\n{text}\n", ".gitignore": ".pipeline\n"}
+    made = new_repository(tmp_path / "project", store, files)
+
+    ran = made.run("--only", "container_build,secret_scan,artifacts", "--keep-going")
+
+    failure = ran.result("container_build")["failure"]
+    assert (ran.code, ran.outcomes["container_build"]) == (1, "failure"), ran.stderr
+    assert (failure["message"], failure["tail"]) == (message, tail)
+    assert ran.outcomes["secret_scan"] == "success"
+    assert ran.result("secret_scan")["warnings"] == [
+        "secrets-image is unavailable: `container_build` ended in failure, nothing of it was looked at"
+    ]
+    assert ran.outcomes["artifacts"] == "skip"
+    assert ran.stages["artifacts"]["why"] == (
+        "nothing was built, and no package is installed; `container_build` ended in failure"
+    )
+
+
+def test_a_build_that_fails_or_leaves_nothing_is_a_failure_in_the_backends_own_words(
+    shop: Repository,
+) -> None:
+    """The project's build is what is checked."""
+    text = SHOP["pyproject.toml"]
+    shop.write({"pyproject.toml": text.replace("setuptools.build_meta", "nosuch.backend")})
+    broken = shop.run("--only", "build")
+    shop.write({"pyproject.toml": text + '[tool.pipeline.stages.build]\ncommand = ["true"]\n'})
+    empty = shop.run("--only", "build")
+
+    assert (broken.outcomes["build"], empty.outcomes["build"]) == ("failure", "failure"), empty.stderr
+    assert broken.result("build")["failure"]["message"] == (
+        "the build ended with exit code 1: Backend 'nosuch.backend' is not available"
+    )
+    assert empty.result("build")["failure"]["message"] == (
+        "cannot find what was built: `dist` has no wheel and no source distribution"
     )

@@ -110,6 +110,7 @@ BREAKING = {
     ),
     "kills its process group": Breaking(
         test="import os\n    os.killpg(0, 9)",
+        outcome="error",
         message="the test runner was killed by SIGKILL (often for want of memory) while "
         "tests/test_x.py::test_x ran",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pipeline.stages.containers import StageBroken
 from pipeline.stages.notes import NODE, Notes, TestsLost
 from pipeline.stages.outcomes import Ran, add_up, error_of, without_ids
 from pipeline.stages.past_tests import PastRun, PastTests
+from pipeline.stages.told import KILLED_HINT, RunnerKilled
 
 NOTHING = PastTests()
 ARGV = ("python", "-m", "pytest")
@@ -139,7 +141,6 @@ def crashed(code: int, *, running: tuple[str, ...] = ("b",), results: TestResult
     ("code", "said"),
     [
         pytest.param(139, "was killed by SIGSEGV (a segmentation fault)", id="segmentation fault"),
-        pytest.param(137, "was killed by SIGKILL (often for want of memory)", id="killed"),
         pytest.param(1, "ended with exit code 1", id="gave up"),
         pytest.param(0, "ended with exit code 0", id="left"),
     ],
@@ -156,6 +157,30 @@ def test_an_interpreter_that_ends_in_a_test_is_that_tests_failure(code: int, sai
     assert error.failure.message == f"the test runner {said} while b ran"
     assert error.failure.tail[0] == "last words"
     assert [(one.name, one.kind) for one in results.cases] == [("a", "passed"), ("b", "error")]
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "hint"),
+    [
+        pytest.param(137, "SIGKILL (often for want of memory)", KILLED_HINT, id="killed"),
+        pytest.param(143, "SIGTERM", None, id="ended"),
+    ],
+)
+def test_a_runner_that_somebody_killed_has_not_checked_its_tests(
+    code: int, said: str, hint: str | None
+) -> None:
+    """That is an error, which names the test it was at; a test that had failed before is a failure."""
+    one = crashed(code)
+    assert one.notes is not None
+    had_failed = replace(one, notes=replace(one.notes, outcomes={"a": "failed"}))
+
+    error = error_of(ARGV, [one], TestResults(cases=()))
+    worse = error_of(ARGV, [had_failed], add_up([had_failed], [], NOTHING, "k"))
+
+    assert isinstance(error, RunnerKilled)
+    assert (str(error), error.hint) == (f"the test runner was killed by {said} while b ran", hint)
+    assert isinstance(worse, CheckFailed)
+    assert worse.failure.message == str(error)
 
 
 @pytest.mark.parametrize(
