@@ -30,8 +30,9 @@ DOORS: Final[dict[str, frozenset[str]]] = {
     "connect": frozenset({"session", "engine", "errors", "config"}),
     "detect": frozenset({"errors", "digest", "config"}),
     "scan": frozenset({"errors", "digest", "config", "text", "globs"}),
+    "release": frozenset({"errors", "digest", "config", "text"}),
     "stages": frozenset(
-        {"graph", "detect", "scan", "connect", "junit", "coverage", "errors", "digest", "config"}
+        {"graph", "detect", "scan", "release", "connect", "junit", "coverage", "errors", "digest", "config"}
     ),
     "report": frozenset({"graph", "errors", "junit", "text"}),
     "testing": frozenset({"graph", "errors", "digest"}),

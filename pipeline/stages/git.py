@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+
+from pipeline.release.remote import to_web_address
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 GIT_LIMIT_S: Final = 60.0
-SCP_FORM: Final = re.compile(r"(?:[\w.+-]+@)?(?P<host>[\w.-]+):(?P<path>[^/].*)")
 
 
 def described_version(root: Path, *, exact: bool = True) -> str:
@@ -43,21 +43,6 @@ def _next(version: str) -> str:
 def web_address(root: Path) -> str:
     """Return where people find the source, from the remote `origin`; "" when it is nowhere on the web."""
     return to_web_address(_git(root, "config", "--get", "remote.origin.url"))
-
-
-def to_web_address(remote: str) -> str:
-    """Return a remote's URL as https, without credentials and port; "" for a path of this machine."""
-    if match := SCP_FORM.fullmatch(remote) if "://" not in remote else None:
-        host, path = match["host"], match["path"]
-    else:
-        try:
-            parts = urlsplit(remote)
-        except ValueError:
-            return ""
-        if parts.scheme not in ("https", "http", "ssh", "git", "git+ssh") or not parts.hostname:
-            return ""
-        host, path = parts.hostname, parts.path
-    return f"https://{host}/{path.strip('/').removesuffix('.git')}"
 
 
 def _git(root: Path, *argv: str) -> str:

@@ -13,10 +13,11 @@ from pipeline.detect.python import PythonProject
 from pipeline.graph.context import CheckFailed
 from pipeline.graph.plan import Graph
 from pipeline.junit import TestCase, TestResults
+from pipeline.release.remote import to_web_address
 from pipeline.stages import default_stages
 from pipeline.stages.containers import StageBroken, untracked
 from pipeline.stages.deps import LOCAL_LINE
-from pipeline.stages.git import described_version, to_web_address
+from pipeline.stages.git import described_version
 from pipeline.stages.quality import Check, checks_of
 from pipeline.stages.told import failure
 from pipeline.stages.unit import coverage_env
