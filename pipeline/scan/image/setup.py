@@ -40,77 +40,60 @@ _ASSIGNED: Final = re.compile(r"(?:^|[\s|;&])([A-Za-z_][\w.-]*)=(\"[^\"]*\"|'[^'
 class Check:
     """One rule."""
 
-    id: str
     level: Level
+    cwe: int  # 0: none
     title: str
-    fix: str
-    cwe: tuple[int, ...] = ()
+    fix: str  # "": what it says of the place
+
+
+def _check(level: Level, cwe: int, title: str, fix: str) -> Check:
+    return Check(level=level, cwe=cwe, title=title, fix=fix)
 
 
 CHECKS: Final[dict[str, Check]] = {
-    one.id: one
-    for one in (
-        Check(
-            id="image-root-user",
-            level="medium",
-            title="the image runs as root",
-            fix="create a user in the Dockerfile and name it: `USER 1000`",
-            cwe=(250,),
-        ),
-        Check(
-            id="image-no-healthcheck",
-            level="low",
-            title="the image listens and says nothing of its health",
-            fix="add a HEALTHCHECK that asks the port, unless the platform has a probe of its own",
-        ),
-        Check(
-            id="image-secret-env",
-            level="high",
-            title="a variable of the image holds a secret",
-            fix="take it out of the Dockerfile, give it when the container starts, and change the secret",
-            cwe=(798,),
-        ),
-        Check(
-            id="image-secret-label",
-            level="high",
-            title="a label of the image holds a secret",
-            fix="take the label out, and change the secret",
-            cwe=(798,),
-        ),
-        Check(
-            id="image-secret-history",
-            level="high",
-            title="a step of the build holds a secret",
-            fix="give it to the step by `RUN --mount=type=secret`, and change the secret",
-            cwe=(798,),
-        ),
-        Check(
-            id="image-setuid",
-            level="medium",
-            title="a program that runs as its owner was added",
-            fix="take the bit away: `chmod a-s`",
-            cwe=(250,),
-        ),
-        Check(
-            id="image-world-writable",
-            level="low",
-            title="everybody may write here",
-            fix="take the right away: `chmod o-w`; of a folder all may use, set the sticky bit: `chmod +t`",
-            cwe=(732,),
-        ),
-        Check(
-            id="image-cache-left",
-            level="info",
-            title="a package manager's cache was left in the image",
-            fix="",
-        ),
-        Check(
-            id="image-base-old",
-            level="medium",
-            title="the base image is old",
-            fix="build on the newest image of that name, without cache: `docker build --pull`",
-        ),
-    )
+    "image-root-user": _check(
+        "medium",
+        250,
+        "the image runs as root",
+        "create a user in the Dockerfile and name it: `USER 1000`",
+    ),
+    "image-no-healthcheck": _check(
+        "low",
+        0,
+        "the image listens and says nothing of its health",
+        "add a HEALTHCHECK that asks the port, unless the platform has a probe of its own",
+    ),
+    "image-secret-env": _check(
+        "high",
+        798,
+        "a variable of the image holds a secret",
+        "take it out of the Dockerfile, give it when the container starts, and change the secret",
+    ),
+    "image-secret-label": _check(
+        "high", 798, "a label of the image holds a secret", "take the label out, and change the secret"
+    ),
+    "image-secret-history": _check(
+        "high",
+        798,
+        "a step of the build holds a secret",
+        "give it to the step by `RUN --mount=type=secret`, and change the secret",
+    ),
+    "image-setuid": _check(
+        "medium", 250, "a program that runs as its owner was added", "take the bit away: `chmod a-s`"
+    ),
+    "image-world-writable": _check(
+        "low",
+        732,
+        "everybody may write here",
+        "take the right away: `chmod o-w`; of a folder all may use, set the sticky bit: `chmod +t`",
+    ),
+    "image-cache-left": _check("info", 0, "a package manager's cache was left in the image", ""),
+    "image-base-old": _check(
+        "medium",
+        0,
+        "the base image is old",
+        "build on the newest image of that name, without cache: `docker build --pull`",
+    ),
 }
 
 
@@ -126,24 +109,25 @@ def judge_setup(
     """
     at = InFile(path=dockerfile)
     told = _of_config(image.config, now, max_age_s)
-    found = [_finding(CHECKS[rule], message, at) for rule, message in told]
+    found = [_finding(rule, message, at) for rule, message in told]
     found += _of_files(image, inventory, name)
     return found
 
 
-def _finding(check: Check, message: str, place: InFile, fix: str = "") -> Finding:
+def _finding(rule: str, message: str, place: InFile, fix: str = "") -> Finding:
+    check = CHECKS[rule]
     return Finding(
         id="",
         kind="misconfiguration",
-        rule=Rule(id=check.id, name=check.id),
+        rule=Rule(id=rule, name=rule),
         title=check.title,
         message=message,
-        severity=Severity(level=check.level, basis=f"rule {check.id}"),
+        severity=Severity(level=check.level, basis=f"rule {rule}"),
         place=place,
         confidence="high",
-        cwe=check.cwe,
+        cwe=(check.cwe,) if check.cwe else (),
         fix=fix or check.fix,
-        witnesses=(Witness(tool=SCANNER, version="", rule=check.id),),
+        witnesses=(Witness(tool=SCANNER, version="", rule=rule),),
     )
 
 
@@ -202,17 +186,17 @@ def _of_files(image: ImageRead, inventory: Inventory, name: str) -> Iterator[Fin
         if size >= MEBIBYTE:
             place = _place(image, name, left[0])
             message = f"{len(left)} files of {manager}, {size / MEBIBYTE:.1f} MiB"
-            yield _finding(CHECKS["image-cache-left"], message, place, fix)
+            yield _finding("image-cache-left", message, place, fix)
 
 
 def _told(image: ImageRead, name: str, rule: str, files: Iterable[Held], why: str) -> Iterator[Finding]:
     """A finding for each file, up to a number; the last one counts the rest."""
     listed = list(files)
     for one in listed[:MOST_FILES]:
-        yield _finding(CHECKS[rule], f"mode {one.mode:04o}: {why}", _place(image, name, one))
+        yield _finding(rule, f"mode {one.mode:04o}: {why}", _place(image, name, one))
     if rest := listed[MOST_FILES:]:
         message = f"{len(rest)} more files, such as `{rest[0].path[:200]}`: {why}"
-        yield _finding(CHECKS[rule], message, InFile(path=f"{name}!/"))
+        yield _finding(rule, message, InFile(path=f"{name}!/"))
 
 
 def _place(image: ImageRead, name: str, held: Held) -> InFile:
