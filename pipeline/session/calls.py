@@ -66,8 +66,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Object:
-    """A value of the engine with its GraphQL type and the call that made it; `Query` has none."""
+    """A value of the engine with its GraphQL type and the call that made it; `Query` has none.
+
+    `made` remembers what its pure fields answered, by their names and arguments.
+    """
 
     type: str
     value: Any
     call: Call | None
+    made: dict[str, Object] = field(default_factory=dict, compare=False, repr=False)

@@ -24,7 +24,8 @@ class Field:
 
     `objects` names the type of each argument that is an id; `hidden` are arguments that no id may depend on;
     `pinned` rewrites the call once its result is known; `replay` makes the object again from a stored call
-    where `resolve` cannot; `never_cached` says why the field is carried out each time.
+    where `resolve` cannot; `never_cached` says why the field is carried out each time; `is_pure` ones answer
+    from the receiver's value and their arguments alone.
     """
 
     resolve: Resolve
@@ -33,6 +34,7 @@ class Field:
     pinned: Callable[[Call, Any], Call] | None = None
     replay: Resolve | None = None
     never_cached: str = ""
+    is_pure: bool = False
 
 
 Table = Mapping[str, Field]
@@ -78,7 +80,7 @@ def pure(
         kept = {n: v for n, v in given.items() if v is not None or n not in defaults}
         return method(value, **kept, **fixed)
 
-    return Field(resolve=resolve, objects=objects or {})
+    return Field(resolve=resolve, objects=objects or {}, is_pure=True)
 
 
 def unchanged(*, objects: Mapping[str, str] | None = None) -> Field:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pipeline.session.calls import ID, PINNED, Call, Object, UnknownId, WrongType
 from pipeline.session.fields import Field, Table, Unsupported, UnsupportedValue
@@ -15,6 +15,10 @@ from pipeline.session.scope import Scope
 if TYPE_CHECKING:
     from pipeline.engine.engine import Engine
     from pipeline.session.document import Value
+
+_MADE_MAX: Final = 64
+"""How many answers an object remembers."""
+_KEY_MAX: Final = 4096
 
 
 class Recipes(Protocol):
@@ -147,9 +151,23 @@ class Objects:
             Unsupported: Something is asked of what this engine does not have.
             EngineError: The engine could not do it.
         """
+        # Clients send a chain from its beginning with each request, so most of it was asked for before.
+        key = "" if variables else f"{name} {given!r}"
+        if (known := target.made.get(key)) is not None:
+            return known
         field = self.field_type(target, name)
         arguments = self.schema.fit_arguments(target.type, field, given, variables)
-        return await self._made(target, field, arguments, replay=False)
+        made = await self._made(target, field, arguments, replay=False)
+        if isinstance(made, Object) and self._is_repeatable(target, name) and 0 < len(key) <= _KEY_MAX:
+            if len(target.made) == _MADE_MAX:
+                target.made.clear()
+            target.made[key] = made
+        return made
+
+    def _is_repeatable(self, target: Object, name: str) -> bool:
+        """Is the same call answered alike? With ids it may not be: a secret is set again under its name."""
+        row = self._tables.get(target.type, {}).get(name)
+        return row is not None and row.is_pure and not row.objects
 
     async def _made(
         self, target: Object, field: FieldType, arguments: Mapping[str, Any], *, replay: bool

@@ -65,11 +65,11 @@ def output(stream: str) -> Resolve:
 
 
 EXECUTION: Final[Table] = {
-    "asService": Field(resolve=as_service),
+    "asService": Field(resolve=as_service, is_pure=True),
     "combinedOutput": Field(resolve=output("combined")),
     "exitCode": Field(resolve=exit_code),
     "stderr": Field(resolve=output("stderr")),
     "stdout": Field(resolve=output("stdout")),
     "sync": Field(resolve=sync),
-    "withExec": Field(resolve=with_exec),
+    "withExec": Field(resolve=with_exec, is_pure=True),
 }

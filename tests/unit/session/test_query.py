@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -12,6 +12,9 @@ from pipeline.session.fields import Field
 from pipeline.session.objects import Objects
 from pipeline.session.query import Queries
 from pipeline.session.tables import TABLES, pinned_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 pytestmark = pytest.mark.anyio
 
@@ -157,6 +160,34 @@ async def test_the_same_chain_has_the_same_id_and_another_has_another() -> None:
     assert first == again
     assert first != other
     assert first[0] == "C"
+
+
+@pytest.mark.parametrize(
+    ("is_pure", "carried_out"),
+    [pytest.param(True, ["a", "b"], id="pure"), pytest.param(False, ["a", "a", "b"], id="not pure")],
+)
+async def test_a_pure_call_of_one_object_is_carried_out_once(is_pure: bool, carried_out: list[str]) -> None:
+    """Clients send a chain from its beginning with each request."""
+    asked: list[str] = []
+
+    def resolve(_scope: object, value: object, arguments: Mapping[str, Any]) -> object:
+        asked.append(arguments["name"])
+        return value
+
+    client = Client(withUser=Field(resolve=resolve, is_pure=is_pure))
+    start = await id_of(client, "{ container { id } }")
+
+    ids = [
+        (
+            await client.data(
+                f'{{ node(id: "{start}") {{ ... on Container {{ withUser(name: "{name}") {{ id }} }} }} }}'
+            )
+        )["node"]["withUser"]["id"]
+        for name in ("a", "a", "b")
+    ]
+
+    assert asked == carried_out
+    assert ids[0] == ids[1] != ids[2]
 
 
 async def test_an_id_is_found_by_node_by_load_and_by_interface() -> None:
