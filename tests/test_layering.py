@@ -29,6 +29,7 @@ DOORS: Final[dict[str, frozenset[str]]] = {
     "session": frozenset({"engine", "digest", "errors"}),
     "connect": frozenset({"session", "engine", "errors", "config"}),
     "detect": frozenset({"errors", "digest", "config"}),
+    "deploy": frozenset({"errors", "digest", "config", "text"}),
     "scan": frozenset({"errors", "digest", "config", "text", "globs"}),
     "release": frozenset({"errors", "digest", "config", "text"}),
     "stages": frozenset(
