@@ -56,6 +56,14 @@ class Groups:
             self.find(name)
 
 
+def told_once(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """One tool's findings in order, the first of each rule at each place."""
+    found: dict[tuple[str, str], Finding] = {}
+    for one in findings:
+        found.setdefault((one.rule.id, one.where), one)
+    return tuple(found.values())
+
+
 def merge(findings: Iterable[Finding]) -> list[Finding]:
     """Make one finding of those that are the same problem, the worst first.
 

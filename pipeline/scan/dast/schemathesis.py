@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pipeline.scan.dast.aim import aim_of, redacted
 from pipeline.scan.dast.operations import base_path
 from pipeline.scan.finding import Finding, InRequest, Level, Rule, Severity, Witness
+from pipeline.scan.merge import told_once
 from pipeline.scan.scanner import Command, Coverage, Missed, Ran, Scan, broken, counted
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Schemathesis:
             state="incomplete" if reason else "complete",
             reason=reason,
             coverage=coverage,
-            findings=tuple(_findings(done, aim, target.version)),
+            findings=told_once(_findings(done, aim, target.version)),
             version=target.version,
         )
 
@@ -163,9 +164,7 @@ def _findings(done: Sequence[dict[str, Any]], aim: Aim, version: str) -> Iterato
                     continue
                 name = str(check.get("name"))
                 operation = str(failure.get("operation") or recorder.get("label"))
-                if (name, operation) not in seen:
-                    seen.add((name, operation))
-                    yield _finding(name, operation, base, failure, table(interactions, case), version)
+                yield _finding(name, operation, base, failure, table(interactions, case), version)
 
 
 def _finding(

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from pipeline.scan.dast.aim import aim_of, redacted
 from pipeline.scan.dast.operations import base_path, requests_of
 from pipeline.scan.finding import Finding, InRequest, Level, Rule, Severity, Witness
-from pipeline.scan.scanner import Command, Coverage, Ran, Scan, broken
+from pipeline.scan.merge import told_once
+from pipeline.scan.scanner import Command, Coverage, Ran, Scan, broken, json_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,6 +66,7 @@ MODULES: Final = (
     *("sql", "exec", "file", "crlf"),
 )
 GRACE_S: Final = 60.0
+PARTS: Final = frozenset({"vulnerabilities", "anomalies", "additionals", "infos"})  # of a report
 STARTS: Final = 100  # addresses of the description that it begins with
 LEVELS: Final[Mapping[int, Level]] = {4: "high", 3: "medium", 2: "medium", 1: "low", 0: "info"}
 # What its categories are; the levels that are not its own are here.
@@ -161,7 +163,7 @@ class Wapiti:
             state="incomplete" if reason else "complete",
             reason=reason,
             coverage=Coverage(unit="pages", expected=pages, seen=pages),
-            findings=tuple(_findings(report, aim, target.version)),
+            findings=told_once(_findings(report, aim, target.version)),
             version=target.version,
         )
 
@@ -173,26 +175,15 @@ def with_server(aim: Aim) -> dict[str, Any]:
 
 
 def _report(data: bytes) -> dict[str, Any] | None:
-    try:
-        report = json.loads(data)
-    except ValueError:
-        return None
-    parts = ("vulnerabilities", "anomalies", "additionals", "infos")
-    if not isinstance(report, dict) or not all(isinstance(report.get(one), dict) for one in parts):
-        return None
-    return report
+    report = json_table(data, PARTS)
+    return report if report is not None and all(isinstance(report[one], dict) for one in PARTS) else None
 
 
 def _findings(report: dict[str, Any], aim: Aim, version: str) -> Iterator[Finding]:
-    seen: set[tuple[str, str]] = set()
     for part in ("vulnerabilities", "anomalies", "additionals"):
         for category, rows in report[part].items():
             for row in rows:
-                found = _finding(str(category), row, aim, version)
-                key = (category, found.where)
-                if key not in seen:
-                    seen.add(key)
-                    yield found
+                yield _finding(str(category), row, aim, version)
 
 
 def _finding(category: str, row: dict[str, Any], aim: Aim, version: str) -> Finding:

@@ -13,6 +13,7 @@ import httpx
 from pipeline.errors import PipelineError
 from pipeline.scan.dast.aim import redacted
 from pipeline.scan.finding import Confidence, Finding, InRequest, Level, Rule, Severity, Witness
+from pipeline.scan.merge import told_once
 from pipeline.scan.scanner import Coverage, Scan, State, broken
 
 if TYPE_CHECKING:
@@ -201,13 +202,8 @@ async def _alerts(client: httpx.AsyncClient, aim: Aim) -> list[dict[str, Any]]:
 
 def findings_of(alerts: Sequence[dict[str, Any]], aim: Aim, version: str) -> list[Finding]:
     """One finding for each rule, route and parameter; what ZAP takes for false is left out."""
-    found: dict[tuple[str, str], Finding] = {}
-    for one in alerts:
-        if one.get("confidence") == "False Positive":
-            continue
-        made = _finding(one, aim, version)
-        found.setdefault((made.rule.id, made.where), made)
-    return list(found.values())
+    real = (one for one in alerts if one.get("confidence") != "False Positive")
+    return list(told_once(_finding(one, aim, version) for one in real))
 
 
 def _finding(alert: dict[str, Any], aim: Aim, version: str) -> Finding:
