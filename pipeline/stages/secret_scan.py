@@ -41,12 +41,15 @@ async def secret_scan(ctx: Context, checkout: Source, container_build: Images | 
     """Find secrets in files, commits, image layers and logs; no report holds one."""
     import anyio.to_thread
 
-    from pipeline.scan.secrets.report import IMAGE
+    from pipeline.scan.secrets.report import GITLEAKS, IMAGE
     from pipeline.stages.scanning import absent_scans, conclude
+    from pipeline.stages.standing import value_now
 
     images = [(one.name, ctx.path(one.archive)) for one in container_build.images] if container_build else []
     base = _base(ctx) if ctx.commit else None
     known = _known_clean(ctx)
+    program = f"program {GITLEAKS}"  # once it is installed, it is asked too
+    ctx.depend_on(program, value_now(ctx.root, program) or "")
     names = ctx.input_files()
     looked = await anyio.to_thread.run_sync(look, ctx.root, names, base, images, _logs(ctx), known)
     _remember_clean(ctx, known, looked.clean)

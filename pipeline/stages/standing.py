@@ -15,7 +15,8 @@ def value_now(root: Path, name: str) -> str | None:
     """What stands now under a name that a stage told `depend_on`; None for a name nobody knows.
 
     Known are `day` (UTC), `waivers` (the entries and which of them hold today), `base` (the commit the change
-    is compared with), `lock TOOL`, and `file PATH` (its digest, "" without it; in the project or absolute).
+    is compared with), `lock TOOL`, `program NAME` (which file it is, "" where it is not installed) and
+    `file PATH` (its digest, "" without it; in the project or absolute).
     """
     kind, _, rest = name.partition(" ")
     match kind:
@@ -29,6 +30,8 @@ def value_now(root: Path, name: str) -> str | None:
             from pipeline.stages.tools import tool_lock
 
             return digest_bytes(tool_lock(rest).encode())
+        case "program":
+            return _program(rest)
         case "file":
             path = root / rest
             return digest_bytes(path.read_bytes()) if path.is_file() else ""
@@ -50,6 +53,17 @@ def _waivers(root: Path) -> str:
     entries = waivers.parse_waivers(path.read_text(encoding="utf-8"))
     day = today()
     return digest_json([[repr(one), waivers.standing(one, day)] for one in entries])
+
+
+def _program(name: str) -> str:
+    import os
+    import shutil
+
+    path = shutil.which(name)
+    if path is None:
+        return ""
+    told = os.stat(path)
+    return f"{os.path.realpath(path)} {told.st_size} {told.st_mtime_ns}"
 
 
 def _base(root: Path) -> str:

@@ -1,13 +1,16 @@
 """Gitleaks, where it is installed: what it finds besides, never kept with the secret in it.
 
 It is told its own default rules, for the project's `.gitleaks.toml` and ignore file could switch them off.
-Its exit code says nothing: it is the same for findings and for a missing path.
+Its exit code says nothing: it is the same for findings and for a missing path. Its columns are those of the
+name before a secret, and one too many from the second line on: they are not taken.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 LIMIT_S: Final = 300.0
 CONFIG: Final = "[extend]\nuseDefault = true\n"
+LINES_ABOVE: Final = 40  # of a secret within which gitleaks may have begun to match
+_NOISE: Final = re.compile(r"\\[nrt]|[\s\"'+,\\|#*>]")  # line ends, and what a block is quoted by
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{8,}={0,2}")
 CANARY: Final = "canary.env"
 CANARY_RULE: Final = "aws-access-token"
 
@@ -49,6 +55,7 @@ def run_gitleaks(program: str, root: Path) -> bytes:
         config.write_text(CONFIG, encoding="utf-8")
         ignore.write_text("", encoding="utf-8")
         argv = [program, "dir", str(root), "--no-banner", "--exit-code", "0", "--log-level", "error"]
+        argv += ["--ignore-gitleaks-allow"]  # a remark beside a secret would be a waiver without a reason
         argv += ["--config", str(config), "--gitleaks-ignore-path", str(ignore)]
         argv += ["--report-format", "json", "--report-path", str(report)]
         env = {"HOME": home, "PATH": os.environ.get("PATH", os.defpath)}
@@ -62,7 +69,7 @@ def run_gitleaks(program: str, root: Path) -> bytes:
 
 
 def read_report(report: bytes, root: str, names: Collection[str]) -> list[Located]:
-    """What a report says of these files.
+    """What a report says of these files, in order; gitleaks has another one each time.
 
     Raises:
         GitleaksBroken: It is no report.
@@ -71,7 +78,8 @@ def read_report(report: bytes, root: str, names: Collection[str]) -> list[Locate
         rows = json.loads(report or b"null")
         if not isinstance(rows, list):
             raise TypeError("its report is no list")
-        return [one for row in rows if (one := _located(row, root)).path in names or one.path == CANARY]
+        found = [one for row in rows if (one := _located(row, root)).path in names or one.path == CANARY]
+        return sorted(found, key=lambda one: (one.path, one.hit.line, one.hit.rule, one.hit.value))
     except (ValueError, TypeError, KeyError) as error:
         # Not what the parser says: it may quote the report, which holds secrets.
         raise GitleaksBroken(f"its report cannot be read: {type(error).__name__}") from error
@@ -86,7 +94,6 @@ def _located(row: dict[str, Any], root: str) -> Located:
         start=0,
         end=0,
         line=int(row["StartLine"]),
-        column=int(row.get("StartColumn", 0)),
     )
     path = os.path.relpath(str(row["File"]), root) if os.path.isabs(str(row["File"])) else str(row["File"])
     return Located(hit=hit, path=path, scanner=GITLEAKS)
@@ -112,20 +119,38 @@ def scan_with_gitleaks(program: str, root: Path, names: Collection[str]) -> tupl
 
 
 def merge_hits(own: Sequence[Located], others: Sequence[Located]) -> list[Located]:
-    """Ours, with gitleaks as a witness where it saw the same value on the same line, and what only it saw."""
-    by_place: dict[tuple[str, int], list[Located]] = {}
+    """Ours, with gitleaks as a witness where it saw the same value in that place, and what only it saw."""
+    left: dict[str, list[Located]] = {}
     for one in others:
-        by_place.setdefault((one.path, one.hit.line), []).append(one)
+        left.setdefault(one.path, []).append(one)
     merged = []
     for one in own:
-        place = (one.path, one.hit.line)
-        same = [other for other in by_place.get(place, ()) if _is_same(one, other)]
-        merged.append(replace(one, also_by=tuple(witness_of(other) for other in same)))
+        same = [other for other in left.get(one.path, ()) if _is_same(one, other)]
+        merged.append(replace(one, also_by=tuple({witness_of(other): None for other in same})))
         if same:
-            by_place[place] = [other for other in by_place[place] if other not in same]
-    return merged + [one for left in by_place.values() for one in left]
+            left[one.path] = [other for other in left[one.path] if other not in same]
+    return merged + [one for alone in left.values() for one in alone]
 
 
 def _is_same(one: Located, other: Located) -> bool:
-    """Whether two values are one secret: tools disagree about where it ends."""
-    return one.scanner == TREE and (one.hit.value in other.hit.value or other.hit.value in one.hit.value)
+    """Whether two hits are one secret: tools disagree about where it begins and ends, and how it is encoded.
+
+    Gitleaks tells the line on which its expression begins to match: that of `kind: Secret` for its data.
+    """
+    if one.scanner != TREE or not 0 <= one.hit.line - other.hit.line <= LINES_ABOVE:
+        return False
+    ours, theirs = _forms(one.hit.value), _forms(other.hit.value)
+    return any(left in right or right in left for left in ours for right in theirs)
+
+
+def _forms(value: str) -> set[str]:
+    """A value without its line ends, and what its parts hold in base64."""
+    plain = (_decoded(part.group()) for part in _BASE64.finditer(value))
+    return {_NOISE.sub("", text) for text in (value, *plain) if text}
+
+
+def _decoded(part: str) -> str:
+    try:
+        return base64.b64decode(part, validate=True).decode("ascii")
+    except ValueError:
+        return ""

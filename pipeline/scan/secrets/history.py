@@ -11,13 +11,16 @@ from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from pipeline.errors import PipelineError
-from pipeline.scan.secrets.reading import find_in
-from pipeline.scan.secrets.report import COMMITS, Located
+from pipeline.scan.scanner import Missed
+from pipeline.scan.secrets.large import HistoryUnreadable, ask_git, find_in_blob, large_files
+from pipeline.scan.secrets.reading import MOST_BYTES, find_in
+from pipeline.scan.secrets.report import COMMITS, SHORT, Located
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from pipeline.scan.secrets.rule import Hit
 
 LIMIT_S: Final = 600.0
 MOST_COMMITS: Final = 5000  # of one change, the newest; a change of more is a history
@@ -26,17 +29,10 @@ LOG: Final = (
     *("-c", "core.quotePath=false", "-c", "log.showRoot=true", "-c", "log.showSignature=false"),
     *("log", "--stdin", "--no-walk=unsorted", "--patch", "--unified=0", "--cc", "--text", "--no-renames"),
     *("--no-color", "--no-ext-diff", "--no-textconv", "--no-notes", "--src-prefix=a/", "--dst-prefix=b/"),
-    "--format=%x01commit %H%n%B%x01",
+    "--format=%x01commit %H %as%n%B%x01",
 )
 _HUNK: Final = re.compile(rb"^@@(@*) .{1,200}?\+(\d+)(?:,\d+)? @@")
 MESSAGE: Final = "(commit message)"
-
-
-class HistoryUnreadable(PipelineError):
-    """Git does not tell about the commits."""
-
-    def __init__(self, said: str) -> None:
-        super().__init__(f"cannot read the commits of the change: git said: {said.strip() or 'nothing'}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,24 +76,44 @@ def _shallow_commits(root: Path) -> list[str]:
         raise HistoryUnreadable(str(error)) from error
 
 
-def scan_commits(root: Path, commits: Sequence[str]) -> list[Located]:
-    """Look through what these commits added.
+def scan_commits(root: Path, commits: Sequence[str]) -> tuple[list[Located], list[Missed]]:
+    """Look through what these commits added; of a large file that one changed, through all of it.
+
+    Returns:
+        What was found, and the files that were not read whole.
 
     Raises:
         HistoryUnreadable: Git failed on the way.
     """
     found: list[Located] = []
-    for added in _added(root, commits):
-        for hit in find_in(io.BytesIO(b"".join(added.lines)), added.path):
-            found.append(
-                Located(
-                    hit=replace(hit, line=added.line_of(hit.line)),
-                    path=added.path,
-                    commit=added.commit,
-                    scanner=COMMITS,
+    missed: list[Missed] = []
+    large = large_files(root, commits) if commits else {}
+    found += _scan_patches(root, [commit for commit in commits if commit not in large])
+    for commit, files in large.items():
+        patches = _scan_patches(root, [commit], [one.path for one in files])
+        found += patches
+        when = _git(root, "show", "-s", "--format=%as", commit).strip()
+        for one in files:
+            hits = find_in_blob(root, one) if one.blob else []
+            found += [_located(hit, one.path, commit, when) for hit in hits]
+            if one.size_bytes > MOST_BYTES:
+                why = (
+                    f"only the first {MOST_BYTES // 1024**2} of its {one.size_bytes // 1024**2} MB were read"
                 )
-            )
-    return found
+                missed.append(Missed(what=f"{one.path} in commit {commit[:SHORT]}", why=why))
+    return found, missed
+
+
+def _scan_patches(root: Path, commits: Sequence[str], without: Sequence[str] = ()) -> list[Located]:
+    return [
+        _located(replace(hit, line=added.line_of(hit.line)), added.path, added.commit, added.when)
+        for added in _added(root, commits, without)
+        for hit in find_in(io.BytesIO(b"".join(added.lines)), added.path)
+    ]
+
+
+def _located(hit: Hit, path: str, commit: str, when: str) -> Located:
+    return Located(hit=hit, path=path, commit=commit, when=when, scanner=COMMITS)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,6 +122,7 @@ class Added:
 
     commit: str
     path: str
+    when: str = ""  # the author's day
     lines: list[bytes] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)  # of `lines` at which hunks begin, from 1
     numbers: list[int] = field(default_factory=list)  # and their numbers in the file
@@ -121,12 +138,18 @@ class Added:
             yield self
 
 
-def _added(root: Path, commits: Sequence[str]) -> Iterator[Added]:
+def _added(root: Path, commits: Sequence[str], without: Sequence[str]) -> Iterator[Added]:
     if not commits:
         return
+    # Without `--sparse`, a commit that changed nothing else would be left out, and its message with it.
+    paths = (
+        ["--sparse", "--", ":(top)", *(f":(top,exclude,literal){path}" for path in without)]
+        if without
+        else []
+    )
     with tempfile.TemporaryFile() as patch:
         asked = "".join(f"{commit}\n" for commit in commits).encode()
-        argv = ["git", *LOG]
+        argv = ["git", *LOG, *paths]
         try:
             subprocess.run(
                 argv, cwd=root, input=asked, stdout=patch, stderr=subprocess.PIPE, timeout=LIMIT_S, check=True
@@ -147,7 +170,8 @@ def parse_patches(patch: Iterable[bytes]) -> Iterator[Added]:
     for line in patch:
         if line.startswith(MARK):
             yield from one.if_any()
-            one = Added(commit=line[len(MARK) :].strip().decode(), path=MESSAGE)
+            commit, _, when = line[len(MARK) :].strip().decode().partition(" ")
+            one = Added(commit=commit, path=MESSAGE, when=when)
             where = "message"
         elif where == "message":
             if line.startswith(b"\x01"):
@@ -156,7 +180,7 @@ def parse_patches(patch: Iterable[bytes]) -> Iterator[Added]:
                 one.lines.append(line)
         elif line.startswith(b"diff --"):
             yield from one.if_any()
-            one, where = Added(commit=one.commit, path=""), "head"
+            one, where = Added(commit=one.commit, path="", when=one.when), "head"
         elif where == "head" and line.startswith(b"+++ "):
             one.path = _name(line[4:])
         elif hunk := _HUNK.match(line):
@@ -176,10 +200,4 @@ def _name(field: bytes) -> str:
 
 
 def _git(root: Path, *argv: str) -> str:
-    try:
-        done = subprocess.run(["git", *argv], cwd=root, capture_output=True, timeout=LIMIT_S, check=True)
-    except subprocess.CalledProcessError as error:
-        raise HistoryUnreadable(error.stderr.decode(errors="replace")) from error
-    except (subprocess.SubprocessError, OSError) as error:
-        raise HistoryUnreadable(str(error)) from error
-    return done.stdout.decode(errors="replace")
+    return ask_git(root, *argv).decode(errors="replace")

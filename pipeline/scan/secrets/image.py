@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+    from pipeline.scan.secrets.rule import Hit
+
 # Software of others: names promise nothing there, and keys in its tests and binaries are nobody's.
 _OF_OTHERS: Final = re.compile(
     r"^(?:usr/(?:s?bin|lib\w*|share|include|src|libexec)|s?bin|lib\w*|var/lib|proc|sys|"
@@ -62,8 +64,10 @@ def scan_archive(path: Path, name: str, known_clean: Collection[str] = ()) -> Im
         with tarfile.open(path) as archive:
             for manifest in _manifests(archive):
                 scan.found += scan_settings(_json(archive, manifest["config"]["digest"]), name)
-                for layer in manifest["layers"]:
-                    _scan_layer(archive, layer, name, scan, known_clean)
+                layers = manifest["layers"]
+                for number, layer in enumerate(layers, 1):
+                    where = f"image `{name}`, layer {number} of {len(layers)}"
+                    _scan_layer(archive, layer, where, scan, known_clean)
     except (tarfile.TarError, KeyError, ValueError, OSError, EOFError) as error:
         raise ArchiveUnreadable(name, str(error) or type(error).__name__) from error
     return scan
@@ -95,7 +99,7 @@ def _open(archive: tarfile.TarFile, name: str) -> IO[bytes]:
 
 
 def _scan_layer(
-    archive: tarfile.TarFile, layer: dict[str, Any], name: str, scan: ImageScan, known_clean: Collection[str]
+    archive: tarfile.TarFile, layer: dict[str, Any], where: str, scan: ImageScan, known_clean: Collection[str]
 ) -> None:
     digest = str(layer["digest"])
     scan.layers += 1
@@ -118,10 +122,14 @@ def _scan_layer(
                 sources.add(member.name.removeprefix("./").lstrip("/"))
             stream = files.extractfile(member)
             if stream is not None:
-                found += _scan_member(stream, member.name.removeprefix("./").lstrip("/"), digest)
+                path = member.name.removeprefix("./").lstrip("/")
+                found += [
+                    Located(hit=hit, path=path, layer=digest, image=where, scanner=IMAGE)
+                    for hit in _scan_member(stream, path)
+                ]
             if member.size > MOST_BYTES:
                 why = f"only its first {MOST_BYTES // 1024**2} MB were read"
-                missed.append(Missed(what=f"{name}: {member.name}", why=why))
+                missed.append(Missed(what=f"{where}: {member.name}", why=why))
     # Bytecode repeats its source, with what follows a text in memory run together with it.
     found = [one for one in found if source_of(one.path) not in sources]
     scan.found += found
@@ -136,13 +144,13 @@ def source_of(path: str) -> str:
     return f"{folder}/{name.partition('.')[0]}.py" if folder and name.endswith(".pyc") else ""
 
 
-def _scan_member(stream: IO[bytes], path: str, digest: str) -> list[Located]:
+def _scan_member(stream: IO[bytes], path: str) -> list[Hit]:
     is_theirs = _OF_OTHERS.search(path) is not None
     hits = find_in(stream, path, only_forms=is_theirs)
     if is_theirs:
         is_test = kind_of(path).is_trying
         hits = [hit for hit in hits if hit.strength == "live" or (hit.line and not is_test)]
-    return [Located(hit=hit, path=path, layer=digest, scanner=IMAGE) for hit in hits]
+    return hits
 
 
 def _unpacked(blob: IO[bytes], media_type: str) -> IO[bytes]:
@@ -177,5 +185,6 @@ def scan_settings(config: dict[str, Any], name: str) -> list[Located]:
     found = []
     for what, suffix, lines in parts:
         for hit in find_in(io.BytesIO("\n".join(lines).encode()), f"{what}{suffix}"):
-            found.append(Located(hit=hit, path=f"{name} ({what})", layer="settings", scanner=IMAGE))
+            path, image = f"{name} ({what})", f"image `{name}`"
+            found.append(Located(hit=hit, path=path, layer="settings", image=image, scanner=IMAGE))
     return found

@@ -42,7 +42,17 @@ BASIS: Final[dict[Strength, str]] = {
 }
 # A self-signed pair for localhost: with each build another, so that nobody could waive it.
 PLACEHOLDER: Final = "etc/ssl/private/ssl-cert-snakeoil.key"
-FIX: Final = "revoke it and issue a new one, then take it out of the {where}; whoever saw it has it"
+SHORT: Final = 12  # digits of a commit or layer that are told
+FIX: Final = "revoke it and issue a new one"
+FIX_FILE: Final = f"{FIX}, then take it out of the file; whoever saw it has it"
+FIX_COMMITS: Final = (
+    f"{FIX} first, for every clone has it; then rewrite the commits that have it, as with "
+    "`git filter-repo --replace-text`"
+)
+FIX_LAYERS: Final = (
+    f"{FIX} first, for whoever pulled the image has it; then build the image without it, for a later layer "
+    "that deletes the file does not take it out: give it to the build by `--mount=type=secret`"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +61,10 @@ class Located:
 
     hit: Hit
     path: str
-    layer: str = ""
+    layer: str = ""  # digest, or "settings"
+    image: str = ""  # the image, and which of its layers it is, in words
     commit: str = ""
+    when: str = ""  # day on which the commit was written
     scanner: str = TREE
     also_by: tuple[Witness, ...] = ()  # tools that saw it too
 
@@ -60,9 +72,18 @@ class Located:
     def told(self) -> str:
         """The place in words."""
         spot = f"{self.path}:{self.hit.line}" if self.hit.line else self.path
+        return f"{spot} in {self.around}" if self.around else spot
+
+    @property
+    def around(self) -> str:
+        """The commit or layer it is in, in words; "" for a file."""
         if self.commit:
-            return f"{spot} in commit {self.commit[:12]}"
-        return f"{spot} in layer {self.layer[:19]}" if self.layer else spot
+            return f"commit {self.commit[:SHORT]}{f' of {self.when}' if self.when else ''}"
+        if not self.layer:
+            return ""
+        if self.layer == "settings":
+            return f"the settings of {self.image}"
+        return f"{self.image} ({self.layer.removeprefix('sha256:')[:SHORT]})"
 
 
 def key_of(root: Path) -> bytes:
@@ -119,21 +140,20 @@ def finding_of(one: Located, key: bytes, also: Sequence[Located] = ()) -> Findin
     """
     hit = one.hit
     shown = redacted(hit.value)
-    where = "commits that have it" if one.commit else "image's layer" if one.layer else "file"
     also_told = [place.told for place in also]
     more = [f"and {len(also_told) - MOST_PLACES} more places"] if len(also_told) > MOST_PLACES else []
-    commit = f" (commit {one.commit[:12]})" if one.commit else ""
+    around = f" in {one.told}" if one.around else ""
     return Finding(
         id=secret_fingerprint(key, hit.rule, hit.value),
         kind="secret",
         rule=Rule(id=hit.rule, name=hit.title),
         title=hit.title,
-        message=f"{hit.title}: {shown}{commit}",
+        message=f"{hit.title}: {shown}{around}",
         severity=severity_of(hit, one.path),
         place=InFile(path=one.path, line=hit.line, column=hit.column, layer=one.layer),
         confidence=confidence_of(hit),
         cwe=(798,),
-        fix=FIX.format(where=where),
+        fix=FIX_COMMITS if one.commit else FIX_LAYERS if one.layer else FIX_FILE,
         evidence=(shown, *(f"also {place}" for place in also_told[:MOST_PLACES]), *more),
         witnesses=(witness_of(one), *one.also_by),
     )

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.scan.scanner import Coverage, Missed, Scan, broken
 from pipeline.scan.secrets.engine import rules_digest
-from pipeline.scan.secrets.history import MOST_COMMITS, HistoryUnreadable, commits_of, scan_commits
+from pipeline.scan.secrets.history import MOST_COMMITS, commits_of, scan_commits
 from pipeline.scan.secrets.image import ArchiveUnreadable, scan_archive
+from pipeline.scan.secrets.large import HistoryUnreadable
 from pipeline.scan.secrets.reading import find_in
-from pipeline.scan.secrets.report import COMMITS, IMAGE, LOGS, TREE, Located
+from pipeline.scan.secrets.report import COMMITS, IMAGE, LOGS, SHORT, TREE, Located
 from pipeline.scan.secrets.tree import canary_missing, scan_tree
 
 if TYPE_CHECKING:
@@ -47,22 +48,23 @@ def look_at_commits(
     try:
         change = commits_of(root, base)
         new = [commit for commit in change.commits if commit not in known_clean]
-        found = scan_commits(root, new)
+        found, missed = scan_commits(root, new)
     except HistoryUnreadable as error:
         return broken(COMMITS, Coverage(unit="commits", expected=0, seen=0), str(error)), [], set()
-    clean = set(change.commits) - {one.commit for one in found}
-    missed: list[Missed] = []
+    partly = {commit for commit in new for one in missed if one.what.endswith(commit[:SHORT])}
+    clean = set(change.commits) - {one.commit for one in found} - partly
     hint = ""
+    lost: list[Missed] = []
     if change.is_shallow:
-        missed.append(Missed(what="older commits of the change", why="the clone is shallow"))
+        lost.append(Missed(what="older commits of the change", why="the clone is shallow"))
         hint = SHALLOW_HINT
     if change.older:
         why = f"it has more than {MOST_COMMITS} commits"
-        missed.append(Missed(what=f"{change.older} older commits of the change", why=why))
+        lost.append(Missed(what=f"{change.older} older commits of the change", why=why))
         hint = hint or BASE_HINT
-    expected = len(change.commits) + max(change.older, len(missed))
-    scan = _scan(COMMITS, "commits", expected, missed)
-    coverage = replace(scan.coverage, seen=len(change.commits))
+    expected = len(change.commits) + max(change.older, len(lost))
+    scan = _scan(COMMITS, "commits", expected, [*missed, *lost])
+    coverage = replace(scan.coverage, seen=len(change.commits) - len(partly))
     return replace(scan, coverage=coverage, hint=hint), found, clean
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pipeline.graph.context import CheckFailed
-from pipeline.scan.secrets.gitleaks import GitleaksBroken, merge_hits, read_report, scan_with_gitleaks
+from pipeline.scan.secrets.gitleaks import (
+    GitleaksBroken,
+    find_gitleaks,
+    merge_hits,
+    read_report,
+    scan_with_gitleaks,
+)
 from pipeline.scan.secrets.report import findings_of, key_of, redacted, severity_of
 from pipeline.scan.secrets.rule import Hit
 from pipeline.scan.secrets.tree import scan_tree
@@ -18,8 +26,6 @@ from pipeline.testing import fake_context, kept, logs
 from tests.unit.scan.secrets.places import AWS, CHOSEN, GITHUB, PLANTED, URL_PASSWORD, Repository
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pipeline.scan.finding import Finding
 
 FILES = {
@@ -27,7 +33,20 @@ FILES = {
     "tests/test_a.py": f'password = "{CHOSEN[:8]}"\n'
     f'url = "redis://:{URL_PASSWORD}Q8!@cache"\nkey = "{AWS}"\n',
 }
+BODY = "\n".join(
+    ("MIIEKq7xW2vT9pLmZ4cRb8NhYj3Fd6GsAoUe1iV5tQwXz0nHgBk2rSyMlPfCaDjJ")[step:] for step in range(4)
+)
+BODY_AGAIN = BODY.replace("\n", "\\n")
+KIND = "RSA PRIVATE " + "KEY"
+PEM = f"-----BEGIN {KIND}-----\n{BODY}\n-----END {KIND}-----\n"
 SOURCE = Source(commit="", dirty=False, digest="", files=0)
+
+
+def filled(text: str, values: dict[str, str]) -> str:
+    """The recorded text with values where their names stand."""
+    for name, value in values.items():
+        text = text.replace(f"<{name}>", value)
+    return text.replace("<kind>", KIND)
 
 
 def findings(root: Path, names: list[str]) -> list[Finding]:
@@ -139,7 +158,9 @@ async def test_a_clean_project_passes_and_says_what_was_looked_at(tmp_path: Path
 
     result = await secret_scan(ctx, checkout=SOURCE)
 
-    seen = [(one.name, one.state, one.seen, one.expected) for one in result.scanners]
+    seen = [
+        (one.name, one.state, one.seen, one.expected) for one in result.scanners if one.name != "gitleaks"
+    ]
     assert result.result == "pass"
     assert seen == [("secrets", "complete", 1, 1), ("secrets-commits", "complete", 1, 1)]
     assert commit.encode() in (ctx.recall("clean.txt") or b"")
@@ -183,6 +204,40 @@ def test_gitleaks_confirms_what_we_found_and_adds_what_only_it_sees(tmp_path: Pa
         ("secrets", "github-token", "a.env:1", ["secrets", "gitleaks"]),
         ("gitleaks", "new-vendor", "a.env:2", ["gitleaks"]),
     ]
+
+
+def test_what_the_real_gitleaks_said_of_eleven_secrets_is_told_once_each(tmp_path: Path) -> None:
+    """Recorded from 8.30.1: it tells blocks whole, base64 decoded as well, and lines above a secret."""
+    values = {"github": GITHUB, "password": CHOSEN.rstrip("!"), "body": BODY, "body_again": BODY_AGAIN}
+    encoded = {"pem64": PEM, "github64": GITHUB, "pair64": f"DB_PASSWORD={values['password']}"}
+    values |= {name: base64.b64encode(text.encode()).decode() for name, text in encoded.items()}
+    recorded = json.loads((Path(__file__).parent / "gitleaks.json").read_text(encoding="utf-8"))
+    for name, text in recorded["files"].items():
+        (tmp_path / name).write_text(filled(text, values), encoding="utf-8")
+    own, _, _ = scan_tree(tmp_path, list(recorded["files"]))
+    said = filled(
+        json.dumps(recorded["report"]), {name: json.dumps(one)[1:-1] for name, one in values.items()}
+    )
+
+    merged = merge_hits(own, read_report(said.encode(), str(tmp_path), set(recorded["files"])))
+
+    told = [(one.path, one.hit.line, [witness.rule for witness in one.also_by]) for one in merged]
+    assert told == [(path, line, rules) for path, line, rules in recorded["merged"]]
+
+
+@pytest.mark.skipif(find_gitleaks() is None, reason="gitleaks is not installed here")
+def test_an_installed_gitleaks_finds_what_is_planted_and_heeds_no_setting_of_the_project(
+    tmp_path: Path,
+) -> None:
+    """A list of allowed paths, an ignore file and a remark beside the secret switch nothing off."""
+    (tmp_path / "a.env").write_text(f"TOKEN={GITHUB} # gitleaks:allow\n")
+    (tmp_path / ".gitleaks.toml").write_text('[allowlist]\npaths = [".*"]\n')
+    (tmp_path / ".gitleaksignore").write_text("a.env:github-pat:1\n")
+
+    scan, found = scan_with_gitleaks(find_gitleaks() or "", tmp_path, {"a.env"})
+
+    assert scan.state == "complete"
+    assert [(one.path, one.hit.line, one.hit.rule) for one in found] == [("a.env", 1, "github-pat")]
 
 
 @pytest.mark.parametrize(

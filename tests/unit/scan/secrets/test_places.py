@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
-from pipeline.scan.secrets import reading
+from pipeline.scan.secrets import large, reading
 from pipeline.scan.secrets.history import commits_of, scan_commits
 from pipeline.scan.secrets.image import ArchiveUnreadable, scan_archive
+from pipeline.scan.secrets.report import findings_of
 from pipeline.scan.secrets.sources import look_at_commits, look_at_images, look_at_logs, look_at_tree
 from pipeline.scan.secrets.tree import canary_missing, scan_tree
 from tests.unit.scan.secrets.places import AWS, CHOSEN, GITHUB, URL_PASSWORD, Repository, layer, write_image
@@ -105,7 +106,7 @@ def test_commits_of_the_change_are_read_line_by_line(tmp_path: Path) -> None:
     told = repository.commit(f"postgres://app:{URL_PASSWORD}@db/shop", {"b.txt": "b\n"})
 
     change = commits_of(repository.root, base)
-    found = scan_commits(repository.root, change.commits)
+    found, _ = scan_commits(repository.root, change.commits)
 
     assert not change.is_shallow
     assert [(one.hit.rule, one.path, one.hit.line, one.commit) for one in found] == [
@@ -125,7 +126,7 @@ def test_a_secret_that_only_a_merge_brought_is_found(tmp_path: Path) -> None:
     repository.git("merge", "-q", "--no-commit", "--no-ff", "side")
     merge = repository.commit("merge", {"b.txt": f"2\ntoken: {GITHUB}\n"})
 
-    found = scan_commits(repository.root, commits_of(repository.root, base).commits)
+    found, _ = scan_commits(repository.root, commits_of(repository.root, base).commits)
 
     assert [(one.path, one.hit.line, one.commit) for one in found] == [("b.txt", 2, merge)]
 
@@ -249,3 +250,53 @@ def test_lines_made_to_be_slow_are_read_to_the_end(part: str, tmp_path: Path) ->
     found, _, missed = scan_tree(tmp_path, ["a.yaml"])
 
     assert ([one.hit.rule for one in found], missed) == (["github-token"], [])
+
+
+@pytest.mark.slow
+def test_a_large_file_of_a_commit_is_read_bit_by_bit_and_told_when_not_whole(tmp_path: Path) -> None:
+    """Git could not make a patch of it; messages and other files of its commits are read as ever."""
+    repository = Repository(tmp_path)
+    base = repository.commit("first", {"a.txt": "1\n"})
+    begin = b"one\nTOKEN=" + GITHUB.encode() + b"\n"
+    with open(tmp_path / "dump.sql", "wb") as huge:
+        huge.write(begin)
+        huge.truncate(reading.MOST_BYTES + 1024**2)
+    bad = repository.commit(f"postgres://app:{URL_PASSWORD}@db/shop", {"b.env": f"AWS={AWS}\n"})
+    gone = repository.commit("gone", {"dump.sql": None, "c.sql": begin + b"x" * large.LARGE})
+
+    scan, found, clean = look_at_commits(repository.root, base)
+
+    assert {(one.hit.rule, one.path, one.hit.line, one.commit) for one in found} == {
+        ("url-password", "(commit message)", 0, bad),
+        ("aws-access-key-id", "b.env", 1, bad),
+        ("github-token", "dump.sql", 0, bad),
+        ("github-token", "c.sql", 2, gone),
+    }
+    assert (scan.state, scan.coverage.seen, scan.coverage.expected, clean) == ("incomplete", 1, 2, set())
+    assert [(one.what, one.why) for one in scan.coverage.missed] == [
+        (f"dump.sql in commit {bad[:12]}", "only the first 256 of its 257 MB were read")
+    ]
+
+
+def test_a_secret_of_a_commit_or_layer_is_told_with_both_and_what_to_do(tmp_path: Path) -> None:
+    """Short hash, day, path and line; image, layer and path."""
+    repository = Repository(tmp_path / "project")
+    commit = repository.commit("first", {"a.env": f"# note\nAWS={AWS}\n"})
+    day = repository.git("show", "-s", "--format=%as")
+    repository.commit("second", {"a.env": None})
+    archive = tmp_path / "app.tar"
+    layers = [(layer({"app/.env": f"TOKEN={GITHUB}\n".encode()}), TAR), (layer({"app/.wh..env": b""}), TAR)]
+    digests = write_image(archive, layers, {"config": {"Env": [f"DB_PASSWORD={CHOSEN}"]}})
+
+    _, in_commits, _ = look_at_commits(repository.root, "")
+    _, in_layers, _ = look_at_images([("shop", archive)])
+    told = [one for found in findings_of([*in_commits, *in_layers], b"key").values() for one in found]
+
+    assert [one.message.partition("… in ")[2] for one in told] == [
+        f"a.env:2 in commit {commit[:12]} of {day}",
+        "shop (environment):1 in the settings of image `shop`",
+        f"app/.env:1 in image `shop`, layer 1 of 2 ({digests[0].removeprefix('sha256:')[:12]})",
+    ]
+    assert "then rewrite the commits" in told[0].fix
+    assert all("build the image without it" in one.fix for one in told[1:])
+    assert all(one.fix.startswith("revoke it and issue a new one first") for one in told)
