@@ -153,7 +153,6 @@ def _errors(events: Sequence[dict[str, Any]]) -> str:
 
 
 def _findings(done: Sequence[dict[str, Any]], aim: Aim, version: str) -> Iterator[Finding]:
-    seen: set[tuple[str, str]] = set()
     base = base_path(aim.description or {})
     for recorder in done:
         interactions = table(recorder, "interactions")

@@ -10,7 +10,7 @@ import pytest
 from pipeline.scan.lint import actionlint, duplicates
 from pipeline.scan.lint.actionlint import Actionlint
 from pipeline.scan.lint.duplicates import Duplicates
-from pipeline.scan.scanner import Missed, Ran, Target
+from pipeline.scan.scanner import Missed, Ran, Target, unchecked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -127,7 +127,7 @@ def test_code_that_is_no_utf8_is_missed() -> None:
     scan = compare({"a.py": b"", "old.py": b"# caf\xe9\n"}, [CANARY])
 
     assert scan.coverage.missed == (Missed(what="old.py", why="it is no UTF-8"),)
-    assert (scan.state, scan.reason) == ("incomplete", "1 files were not checked")
+    assert (scan.state, scan.reason) == ("incomplete", unchecked(scan.coverage.missed))
 
 
 @pytest.mark.parametrize(
