@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 from cattrs import (
     BaseValidationError,
@@ -43,6 +43,9 @@ from pipeline.config.values import (
     suggest,
 )
 
+if TYPE_CHECKING:
+    from pipeline.config.delivery import Environment
+
 
 class Unfit(ValueError):
     """A value's complaint: what should be there, and what is."""
@@ -70,6 +73,24 @@ def _kind_problems(policy: object) -> list[tuple[str, str]]:
     return [(f"policy.kinds.{name}", _unknown(name, FINDING_KINDS)) for name in names]
 
 
+def find_environment_problems(values: Table) -> list[tuple[str, str]]:
+    """Check tables of one environment, of one source: the path of each problem and its sentence."""
+    if "name" in values:
+        return [("name", "an environment is named by its table, or by its file")]
+    try:
+        parse_environment({**values, "name": "x"})
+    except BaseValidationError as error:
+        return list(_complaints(error, ()))
+    return []
+
+
+def parse_environment(values: Table) -> Environment:
+    """Make an `Environment` of tables in which `find_environment_problems` found none."""
+    from pipeline.config.delivery import Environment
+
+    return _converter().structure(values, Environment)
+
+
 def parse(values: Table) -> Config:
     """Make a `Config` of tables in which `find_problems` found none."""
     return _converter().structure(values, Config)
@@ -79,7 +100,7 @@ def _complaints(error: BaseException, path: tuple[str, ...]) -> Iterator[tuple[s
     """Walk the validation errors: the path of each and its sentence."""
     if isinstance(error, ForbiddenExtraKeysError):
         known = [key_of(item.name) for item in fields(error.cl)]
-        known = [key for key in known if key != "origins"]
+        known = [key for key in known if key not in ("origins", "name")]
         for extra in sorted(error.extra_fields):
             yield ".".join((*path, extra)), _unknown(extra, known)
     elif isinstance(error, ClassValidationError):
@@ -110,7 +131,7 @@ def _converter() -> Converter:
 
     def table_of(cls: Any) -> Callable[[Any, Any], Any]:
         changes = {f.name: override(rename=key_of(f.name)) for f in fields(cls) if key_of(f.name) != f.name}
-        if cls is Config:
+        if any(f.name == "origins" for f in fields(cls)):
             changes["origins"] = override(omit=True)
         make: Any = make_dict_structure_fn
         inner = make(

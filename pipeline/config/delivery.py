@@ -28,7 +28,7 @@ OVERLAYS: Final = "ci/environments"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadySettings:
-    """`deploy.services.NAME.health`: when an instance is ready for traffic. One of `path`, `command` and `tcp`."""
+    """`deploy.services.NAME.health`: when an instance is ready. One of `path`, `command` and `tcp`."""
 
     path: str | None = None  # "/health": an answer of 2xx or 3xx is a pass
     command: Command | None = None  # run inside the instance: 0 is a pass
@@ -123,7 +123,7 @@ class MigrationSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmokeSettings:
-    """`deploy.smoke.NAME`: one check of a release that runs: a request with what is expected, or a command."""
+    """`deploy.smoke.NAME`: one check of a release that runs: a request and what is expected, or a command."""
 
     path: str | None = None
     method: str = "GET"

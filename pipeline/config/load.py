@@ -75,7 +75,7 @@ def load_config(
     origins: dict[str, str] = {}
     set_layers = [layer for layer in layers if layer.values]
     for layer in set_layers:
-        _merge(merged, layer.values, (), layer, origins)
+        merge_layer(merged, layer, origins)
     config = _checked(root, set_layers, merged) if set_layers else Config()
     if config.network.inherit:
         config, inherited = with_host_network(config, environ, set(origins))
@@ -203,10 +203,14 @@ def _put(table: Table, path: str, value: object) -> None:
     table[last] = value
 
 
+def merge_layer(into: Table, layer: Layer, origins: dict[str, str]) -> None:
+    """Lay a layer's values over `into`, table by table, and note for each leaf where it came from."""
+    _merge(into, layer.values, (), layer, origins)
+
+
 def _merge(
     into: Table, values: Mapping[str, Any], path: tuple[str, ...], layer: Layer, origins: dict[str, str]
 ) -> None:
-    """Lay `values` over `into`, table by table, and note for each leaf where it came from."""
     for key, value in values.items():
         dotted = ".".join((*path, key))
         if isinstance(value, dict):
@@ -226,11 +230,11 @@ def settings_of(config: Config) -> Iterator[tuple[str, object, str]]:
     for section in fields(config):
         value = getattr(config, section.name)
         if is_dataclass(value):
-            yield from _leaves(section.name, value, config.origins)
+            yield from leaves_of(section.name, value, config.origins)
     for name in sorted(config.stages):
-        yield from _leaves(f"stages.{name}", config.stages[name], config.origins)
+        yield from leaves_of(f"stages.{name}", config.stages[name], config.origins)
     for name in sorted(config.services):
-        yield from _leaves(f"services.{name}", config.services[name], config.origins)
+        yield from leaves_of(f"services.{name}", config.services[name], config.origins)
 
 
 def _plain(part: Any) -> object:
@@ -239,13 +243,15 @@ def _plain(part: Any) -> object:
     return list(part) if isinstance(part, tuple) else part
 
 
-def _leaves(prefix: str, section: Any, origins: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
-    """The settings of one table."""
+def leaves_of(prefix: str, section: Any, origins: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
+    """The settings of one table: path, value, and where it came from."""
     for item in fields(section):
-        path = f"{prefix}.{key_of(item.name)}"
+        if item.name == "origins":
+            continue
+        path = ".".join(filter(None, (prefix, key_of(item.name))))
         value = getattr(section, item.name)
         if is_dataclass(value):
-            yield from _leaves(path, value, origins)
+            yield from leaves_of(path, value, origins)
             continue
         if isinstance(value, str):
             value = redact_url(value)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 FILE: Final = ".pipeline/config.json"
 FORMAT: Final = 1
+NESTED: Final = ("performance", "policy", "dependency_scan")  # tables with tables in them
+RAW: Final = ("deploy", "environments")  # tables that are kept as they were written
 
 
 def recall(root: Path, made_of: object) -> Config | None:
@@ -78,13 +80,14 @@ def _rebuild(table: dict[str, Any]) -> Config:
     sections = {
         item.name: type(getattr(default, item.name))(**_frozen(table[item.name]))
         for item in fields(Config)
-        if item.name not in ("stages", "services", "performance", "policy", "dependency_scan", "origins")
+        if item.name not in ("stages", "services", *NESTED, *RAW, "origins")
     }
     stages = {name: StageSettings(**_frozen(one)) for name, one in table["stages"].items()}
     services = {name: service_of(_frozen(one)) for name, one in table["services"].items()}
     performance = performance_of(_frozen(table["performance"]))
     policy = policy_of(_frozen(table["policy"]))
-    nested: dict[str, Any] = {"services": services, "performance": performance, "policy": policy}
+    nested: dict[str, Any] = {name: table[name] for name in RAW}
+    nested |= {"services": services, "performance": performance, "policy": policy}
     nested["dependency_scan"] = dependency_scan_of(_frozen(table["dependency_scan"]))
     return Config(**sections, stages=stages, **nested)
 

@@ -373,6 +373,8 @@ class Config:
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
     dast: DastSettings = field(default_factory=DastSettings)
     release: ReleaseSettings = field(default_factory=ReleaseSettings)
+    deploy: Table = field(default_factory=dict)  # as written: `environments` makes values of it
+    environments: Mapping[str, Table] = field(default_factory=dict)  # likewise, by name
     origins: Mapping[str, str] = field(default_factory=dict)  # "run.jobs" to "PIPELINE_JOBS"
 
 
