@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from pipeline.digest import digest_text
 from pipeline.scan.load.programs import PACKAGE, program_files
 from pipeline.stages.containers import (
     SOURCE,
@@ -21,9 +22,10 @@ from pipeline.stages.containers import (
     with_env,
     with_system_packages,
 )
+from pipeline.stages.service_containers import LOGS, log_path
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     import dagger
 
@@ -40,6 +42,9 @@ DESCRIPTIONS: Final = ("/openapi.json", "/api/openapi.json", "/api/schema", "/sw
 TOLD: Final = "/told.json"
 STOP_LIMIT_S: Final = 15.0
 LOG_LINES: Final = 20
+LOG_BYTES: Final = 65_536
+ENDED: Final = re.compile(rf"bound service \S+ \(aliased as {ALIAS}\) exited: exit code: (-?\d+)")
+LAST: Final = 'tail -c "$2" "$1/service.log" 2>/dev/null || true'
 HEALTH_URL: Final = re.compile(
     r"https?://(?:localhost|127\.0\.0\.1|\[::1\]|0\.0\.0\.0)(?::\d+)?(/[^\s'\",)\]]*)"
 )
@@ -50,7 +55,7 @@ class ServiceUnknown(StageBroken):
 
 
 class ServiceDown(StageBroken):
-    """The service did not become ready, or ended while it was measured; `tail` are its last lines."""
+    """The service did not become ready, or ended while it was in use; `tail` are its last lines."""
 
     def __init__(self, what: str, log: str) -> None:
         self.tail = tuple(log.splitlines()[-LOG_LINES:])
@@ -161,31 +166,31 @@ async def serving(
         ServiceDown: It does not answer in time, or ended; carries its last lines.
         ServiceUnknown: Its port is not known.
     """
+    import dagger
+
     port = await port_of(app, settings)
     own = await probe(python, "python")
-    # Looked for by the loader itself, so that nothing of ours is in the environment the service gets.
-    folders = ":".join(f"{PYTHON}{folder}" for folder in own["folders"])
-    started_by = [
-        f"{PYTHON}{own['loader']}",
-        "--library-path",
-        folders,
-        f"{PYTHON}{own['program']}",
-        "-I",
-        "-S",
-    ]
-    sampler = f"{PYTHON}{LOAD}/{PACKAGE}/sampler.py"
     app = with_env(
         app, {**stage_env(ctx), **settings.env, "PIPELINE_RUN": f"{ctx.run_id}.{ctx.stage}.{ctx.attempt}"}
     )
     app = app.with_mounted_directory(PYTHON, python.rootfs())
+    client = await ctx.dagger()
+    volume = client.cache_volume(f"service-logs {ctx.stage} {digest_text(str(ctx.root))}")
+    keeper = python.with_user("0").with_mounted_cache(LOGS, volume)
+    logs = f"{log_path(ctx)}.load"  # a folder of its own: services beside this one have theirs
+    await keeper.with_exec(["install", "-d", "-m", "0777", logs]).sync()
+    app = app.with_mounted_cache(LOGS, volume)
     for one in (port, SAMPLER_PORT):
         app = app.with_exposed_port(one, experimental_skip_healthcheck=True)
-    service = app.as_service(args=[*started_by, sampler, str(SAMPLER_PORT), *argv])
+    service = app.as_service(args=[*sampler_argv(own), f"{logs}/service.log", *argv])
     base, state = f"http://{ALIAS}:{port}", f"http://{ALIAS}:{SAMPLER_PORT}"
     bound = python.with_service_binding(ALIAS, service)
     bound = bound.with_env_variable("PIPELINE_RUN", f"{ctx.run_id}.{ctx.attempt}")
     ctx.log(f"starting the service: {' '.join(argv)}\n")
-    service = await service.start()
+    try:
+        service = await service.start()
+    except dagger.QueryError as error:
+        raise ServiceDown(never_healthy(error), await last_words(keeper, logs)) from error
     try:
         ask = [*health, "--", *descriptions(settings)]
         told = await probe(bound, "ready", base, state, f"{settings.start_within_s:g}", *ask)
@@ -193,9 +198,46 @@ async def serving(
             await _raise_down(bound, state, f"was not ready within {told['waited_s']:.0f} s ({told['last']})")
         ctx.log(f"the service is ready after {told['waited_s']:.1f} s: {told['last']}\n")
         yield Ready(base=base, container=bound, description=told["description"], machine=own["machine"])
+    except dagger.QueryError as error:
+        # It took the sampler with it, so that nobody is left to ask: what it wrote is in the file.
+        if (ended := ENDED.search(str(error))) is None:
+            raise
+        what = f"ended with exit code {ended[1]} while it was in use"
+        raise ServiceDown(what, await last_words(keeper, logs)) from error
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_LIMIT_S):
             await service.stop()
+            await keeper.with_exec(["rm", "-rf", logs]).sync()
+
+
+def sampler_argv(own: Mapping[str, Any]) -> list[str]:
+    """What starts the sampler on the Python that is mounted beside the service; its log and command follow.
+
+    Args:
+        own: What that Python told of itself.
+    """
+    # Looked for by the loader itself, so that nothing of ours is in the environment the service gets.
+    folders = ":".join(f"{PYTHON}{folder}" for folder in own["folders"])
+    loader = [f"{PYTHON}{own['loader']}", "--library-path", folders]
+    python = [f"{PYTHON}{own['program']}", "-I", "-S"]
+    return [*loader, *python, f"{PYTHON}{LOAD}/{PACKAGE}/sampler.py", str(SAMPLER_PORT)]
+
+
+def never_healthy(error: dagger.QueryError) -> str:
+    """What is told of a service that the engine could not start."""
+    import dagger
+
+    if isinstance(error, dagger.ExecError) and error.command:
+        check = " ".join(error.command)
+        return f"never became healthy: its image's check `{check}` ended with exit code {error.exit_code}"
+    return f"did not start: {str(error).partition(chr(10))[0]}"
+
+
+async def last_words(keeper: dagger.Container, logs: str) -> str:
+    """The end of what the service wrote, from the file that outlives it, in the folder `logs`."""
+    keeper = keeper.with_env_variable("PIPELINE_ASKED", str(time.time_ns()))
+    argv = ["sh", "-c", LAST, "last", logs, str(LOG_BYTES)]
+    return await keeper.with_exec(argv).stdout()
 
 
 def descriptions(settings: PerformanceSettings) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """Start a service and note, a few times a second, how much CPU and memory it takes.
 
-    python sampler.py PORT COMMAND…
+    python sampler.py PORT LOG COMMAND…
 
-What is known is handed out over HTTP on PORT: whoever reads it shares only the service's network.
+What is known is handed out over HTTP on PORT: whoever reads it shares only the service's network. What the
+service writes goes into the file LOG as well, which outlives this process; "-" is no file.
 Runs inside the service's container, which needs no Python itself: standard library only.
 """
 
@@ -24,6 +25,7 @@ MOST: Final = 20_000  # samples kept; then every other one is dropped
 TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 LOG_BYTES: Final = 256 * 1024  # of what the service wrote; the last ones are kept
+FILE_BYTES: Final = 16 * 1024 * 1024  # of the file; then it begins anew
 NOT_FOUND: Final = 127  # what a shell answers for a command that is not there
 
 Sample = tuple[float, float, int]  # seconds since 1970, CPU seconds so far, bytes of memory
@@ -73,7 +75,9 @@ def sample_for_ever(samples: list[Sample]) -> NoReturn:
 class Service:
     """The service, and the last of what it wrote."""
 
-    def __init__(self, argv: list[str]) -> None:
+    def __init__(self, log: str, argv: list[str]) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        self._file = os.open(os.devnull if log == "-" else log, flags, 0o644)
         self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self._log = bytearray()
         self.samples: list[Sample] = []
@@ -84,6 +88,11 @@ class Service:
         while pipe is not None and (data := os.read(pipe.fileno(), 65536)):
             self._log += data
             del self._log[:-LOG_BYTES]
+            # Telling of the service must not depend on room on the disk.
+            with contextlib.suppress(OSError):
+                if os.fstat(self._file).st_size > FILE_BYTES:
+                    os.ftruncate(self._file, 0)
+                os.write(self._file, data)
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
 
@@ -121,9 +130,9 @@ def main(argv: list[str]) -> int:
     """Start the service. When it ends by itself, go on telling so until somebody ends this too."""
     listener = socket.create_server(("", int(argv[0])))
     try:
-        service = Service(argv[1:])
+        service = Service(argv[1], argv[2:])
     except OSError as error:
-        sys.stderr.write(f"cannot start `{argv[1]}`: {error.strerror}\n")
+        sys.stderr.write(f"cannot start `{argv[2]}`: {error.strerror}\n")
         return NOT_FOUND
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, service.end)

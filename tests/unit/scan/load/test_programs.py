@@ -77,19 +77,23 @@ def free_port() -> int:
 def test_the_sampler_tells_what_a_service_takes_and_writes_and_ends_with_it(programs: Path) -> None:
     port, state = free_port(), free_port()
     service = [sys.executable, "-c", SERVER, str(port)]
+    log, sampler_py = programs / "service.log", str(programs / PACKAGE / "sampler.py")
     sampler = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(programs / PACKAGE / "sampler.py"), str(state), *service],
+        [sys.executable, "-I", "-S", sampler_py, str(state), str(log), *service],
         stdout=subprocess.PIPE,
     )
     try:
         ready = wait_ready(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{state}", 20, ["/"])
-        time.sleep(0.6)
-        told = read_state(f"http://127.0.0.1:{state}")
+        with_two = time.monotonic() + 20
+        while len((told := read_state(f"http://127.0.0.1:{state}"))["samples"]) < 2:
+            assert time.monotonic() < with_two
+            time.sleep(0.1)
     finally:
         sampler.send_signal(signal.SIGTERM)
         said = sampler.communicate(timeout=10)[0]
 
     assert (ready["ready"], told["exit_code"], told["log"], said) == (True, None, "up\n", b"up\n")
+    assert log.read_text() == "up\n"
     assert len(told["samples"]) >= 2
     assert all(memory > 1_000_000 for _, _, memory in told["samples"])
     with pytest.raises(OSError, match="refused"):
@@ -101,7 +105,7 @@ def test_the_sampler_goes_on_telling_of_a_service_that_ended(programs: Path) -> 
     state = free_port()
     service = [sys.executable, "-c", "print('no database'); raise SystemExit(3)"]
     sampler = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(programs / PACKAGE / "sampler.py"), str(state), *service],
+        [sys.executable, "-I", "-S", str(programs / PACKAGE / "sampler.py"), str(state), "-", *service],
         stdout=subprocess.DEVNULL,
     )
     try:
@@ -118,7 +122,7 @@ def test_the_sampler_goes_on_telling_of_a_service_that_ended(programs: Path) -> 
 
 
 def test_the_sampler_says_what_it_cannot_start(programs: Path) -> None:
-    argv = [sys.executable, str(programs / PACKAGE / "sampler.py"), str(free_port()), "/no/such/program"]
+    argv = [sys.executable, str(programs / PACKAGE / "sampler.py"), str(free_port()), "-", "/no/such/program"]
 
     done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
 
