@@ -199,8 +199,8 @@ class SastSettings:
 class QualitySettings:
     """`[tool.pipeline.quality]`: code that stands in two places."""
 
-    duplicate_lines: Times = Times(30)  # told from so many on; 0: not looked for
-    duplicate_lines_warning: Count = Count(100)  # a warning from so many on
+    duplicate_lines: Times = Times(15)  # told from so many on; 0: not looked for
+    duplicate_lines_warning: Count = Count(50)  # a warning from so many on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from pipeline.scan.scanner import Scan, Target
 
-LINES: Final = 30  # the same in two places: from so many on it is told
-MANY_LINES: Final = 100  # and from so many on it warns
+LINES: Final = 15  # the same in two places: from so many on it is told
+MANY_LINES: Final = 50  # and from so many on it warns
 # Suffixes to the languages as jscpd calls them.
 LANGUAGES: Final[Mapping[str, str]] = {
     ".c": "c",
