@@ -192,8 +192,12 @@ def publish(
 @contextlib.contextmanager
 def _alone(folder: Path, tag: str) -> Iterator[None]:
     """Keep others of this machine out; whatever ends the process lets them in again."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w", encoding="ascii") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = open(folder / ".lock", "w", encoding="ascii")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise NotKept(folder.name, error.strerror or str(error)) from error
+    with stream as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
