@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.scan.scanner import Missed, Scan
 
 KINDS: Final = frozenset({"vulnerability", "misconfiguration", "end-of-life"})
+ONLY_LANGUAGES: Final = "what is in it besides packages of languages is not known"
 TRIVY_TOKEN: Final = "TRIVY_TOKEN"  # noqa: S105 - the name of a secret
 
 
@@ -108,6 +109,8 @@ def judge_packages(
         unread |= {f"{look.image.name}!/{one.what}": one.why for one in look.inventory.missed}
         if not look.inventory.packages:
             unread[look.image.name] = "no database of packages and no package of a language was found in it"
+        elif not look.inventory.has_database:
+            unread[look.image.name] = f"it has no database of packages: {ONLY_LANGUAGES}"
     return settled, with_broken(scan_of(settled, answers), unread)
 
 

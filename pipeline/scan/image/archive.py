@@ -69,6 +69,7 @@ class ImageFile:
 
     config: ImageConfig
     layers: tuple[LayerBlob, ...]  # base first
+    others: tuple[str, ...] = ()  # platforms of the same image that are not read
 
 
 def open_image(file: BinaryIO) -> ImageFile:
@@ -119,15 +120,31 @@ def _open(file: BinaryIO, members: Mapping[str, Blob]) -> ImageFile:
     if len(listed) != 1:
         raise ImageBroken(f"it holds {len(listed)} images")
     manifest = _json(file, members[_place(listed[0]["digest"])])
+    others: tuple[str, ...] = ()
     if "manifests" in manifest:  # an index of platforms
-        manifest = _json(file, members[_place(manifest["manifests"][0]["digest"])])
+        platforms = [one for one in manifest["manifests"] if is_image(one)]
+        if not platforms:
+            raise ImageBroken("it is an index without an image")
+        manifest = _json(file, members[_place(platforms[0]["digest"])])
+        others = tuple(_platform(one) for one in platforms[1:])
     config = _json(file, members[_place(manifest["config"]["digest"])])
     diff_ids = [str(one) for one in config["rootfs"]["diff_ids"]]
     blobs = [members[_place(one["digest"])] for one in manifest["layers"]]
     if len(diff_ids) != len(blobs) or len(blobs) > MOST_LAYERS:
         raise ImageBroken(f"it lists {len(blobs)} layers and the digests of {len(diff_ids)}")
     layers = [LayerBlob(diff_id=name, blob=blob) for name, blob in zip(diff_ids, blobs, strict=True)]
-    return ImageFile(config=_config(config), layers=tuple(layers))
+    return ImageFile(config=_config(config), layers=tuple(layers), others=others)
+
+
+def is_image(descriptor: Mapping[str, Any]) -> bool:
+    """Whether an entry of an index is an image; a builder's attestation about one has no platform."""
+    return (descriptor.get("platform") or {}).get("os") != "unknown"
+
+
+def _platform(descriptor: Mapping[str, Any]) -> str:
+    told = descriptor.get("platform") or {}
+    parts = (told.get("os"), told.get("architecture"), told.get("variant"))
+    return "/".join(str(one) for one in parts if one) or "a platform that is not named"
 
 
 def _place(digest: str) -> str:

@@ -37,6 +37,7 @@ class Inventory:
     ecosystem: str  # of the distribution's packages
     packages: tuple[Package, ...]
     missed: tuple[Missed, ...] = ()
+    has_database: bool = True  # of packages of a distribution; without one nobody knows what else is in it
     owned: frozenset[str] = frozenset()  # of the paths that were asked about: those of the distribution
 
 
@@ -69,6 +70,7 @@ def take_inventory(image: ImageRead) -> Inventory:
         ecosystem=ecosystem,
         packages=tuple(distinct(packages)),
         missed=tuple(missed),
+        has_database=any(held.interest in (*DATABASES, "rpm-old") for held in files.values()),
         owned=owned,
     )
 

@@ -137,7 +137,7 @@ def read_image(
     budget = Budget(limits or Limits(), clock)
     layers: list[LayerRead] = []
     view: dict[str, Held] = {}
-    missed: list[Missed] = []
+    missed = [Missed(what=one, why="only the first platform of an index is read") for one in image.others]
     for number, blob in enumerate(image.layers):
         what = f"layer {number + 1} of {len(image.layers)}"
         layer = LayerRead(diff_id=blob.diff_id)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from pipeline.errors import PipelineError
+from pipeline.scan.image.archive import is_image
 from pipeline.scan.scanner import Missed
 from pipeline.scan.secrets.files import kind_of
 from pipeline.scan.secrets.reading import MOST_BYTES, find_in
@@ -78,7 +79,7 @@ def _manifests(archive: tarfile.TarFile) -> Iterator[dict[str, Any]]:
     while waiting:
         one = _json(archive, waiting.pop()["digest"])
         if "manifests" in one:
-            waiting += one["manifests"]
+            waiting += [each for each in one["manifests"] if is_image(each)]
         elif "layers" in one:
             yield one
 

@@ -23,6 +23,7 @@ SHALLOW_HINT: Final = (
     "fetch the whole history: `git fetch --unshallow`, or `fetch-depth: 0` of actions/checkout"
 )
 BASE_HINT: Final = "fetch the branch that this one goes into, so that the change is known"
+NO_FOLDER: Final = "the project's folder is not there"
 NAMED: Final = 3  # missed things that a reason names
 
 
@@ -33,6 +34,9 @@ def look_at_tree(root: Path, names: Sequence[str]) -> tuple[Scan, list[Located]]
         return broken(
             TREE, none, f"the engine did not find what was planted for {', '.join(sorted(lost))}"
         ), []
+    if not names or not root.is_dir():
+        none = Coverage(unit="files", expected=len(names), seen=0)
+        return broken(TREE, none, "no file of the project was given to look at" if not names else NO_FOLDER), []
     found, expected, missed = scan_tree(root, names)
     return _scan(TREE, "files", expected, missed), found
 

@@ -194,6 +194,19 @@ async def test_an_image_in_which_no_package_is_found_is_not_called_clean(tmp_pat
     assert world.scans()["advisories"] == ("unavailable", 0, 1)
 
 
+@pytest.mark.parametrize("system", [pytest.param({}, id="scratch"), pytest.param({OS: DEBIAN}, id="removed")])
+async def test_an_image_without_a_database_of_packages_is_not_called_clean(
+    tmp_path: Path, trivy: Fake, system: dict[str, str]
+) -> None:
+    """A package of Python was judged; nobody knows what else is in it."""
+    world = World(tmp_path, app=image({**system, META: metadata("Jinja2", "3.1.6")}))
+
+    ran = await world.scan(server=trivy.url)
+
+    assert ran.outcome is Outcome.ERROR
+    assert world.scans()["advisories"] == ("incomplete", 1, 2)
+
+
 async def test_a_distribution_whose_end_nobody_knows_is_told(tmp_path: Path, trivy: Fake) -> None:
     world = World(tmp_path, app=image({**BASE, OS: FEDORA}))
 

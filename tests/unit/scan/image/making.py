@@ -91,12 +91,14 @@ def archive(
     config: Mapping[str, Any] | None = None,
     more: Mapping[str, Any] | None = None,
     how: str = "gzip",
+    platforms: Sequence[str] = (),
 ) -> bytes:
     """An OCI archive of layers.
 
     Args:
         config: What the image says of its process.
         more: What it says besides.
+        platforms: Of an index, such as "linux/amd64", each with this image; none: there is no index of them.
     """
     blobs: dict[str, bytes] = {}
 
@@ -110,7 +112,12 @@ def archive(
     told["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
     rows = [{"digest": blob(packed(one, how))} for one in layers]
     manifest = {"schemaVersion": 2, "config": {"digest": blob(json.dumps(told).encode())}, "layers": rows}
-    index = {"schemaVersion": 2, "manifests": [{"digest": blob(json.dumps(manifest).encode())}]}
+    digest = blob(json.dumps(manifest).encode())
+    if platforms:
+        pairs = [one.split("/") for one in platforms]
+        told_of = [{"digest": digest, "platform": {"os": os, "architecture": cpu}} for os, cpu in pairs]
+        digest = blob(json.dumps({"schemaVersion": 2, "manifests": told_of}).encode())
+    index = {"schemaVersion": 2, "manifests": [{"digest": digest}]}
     return layer_tar({"oci-layout": "{}", "index.json": json.dumps(index), **blobs})
 
 

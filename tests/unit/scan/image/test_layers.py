@@ -14,6 +14,7 @@ from pipeline.scan.image.archive import ImageBroken, open_image
 from pipeline.scan.image.layers import ImageRead, Limits, read_image
 from pipeline.scan.scanner import Missed
 from tests.unit.scan.image.making import (
+    DEBIAN,
     STATUS,
     Layer,
     Node,
@@ -276,6 +277,25 @@ NO_IMAGES = {
 def test_what_is_no_image_is_refused(name: str) -> None:
     with pytest.raises(ImageBroken, match="cannot read the image: "):
         open_image(io.BytesIO(NO_IMAGES[name]))
+
+
+def test_an_index_of_platforms_is_read_by_its_first_image_and_the_others_are_told() -> None:
+    """What a builder attests has no platform: it is neither read nor missed."""
+    data = archive(
+        [layer_tar({"etc/os-release": DEBIAN})], platforms=["unknown/unknown", "linux/amd64", "linux/arm64"]
+    )
+
+    image = read_image(io.BytesIO(data))
+
+    assert sorted(image.files) == ["etc/os-release"]
+    assert [(one.what, one.why) for one in image.missed] == [
+        ("linux/arm64", "only the first platform of an index is read")
+    ]
+
+
+def test_an_index_without_an_image_is_refused() -> None:
+    with pytest.raises(ImageBroken, match="it is an index without an image"):
+        open_image(io.BytesIO(archive([], platforms=["unknown/unknown"])))
 
 
 def test_names_can_be_told_whatever_bytes_they_are() -> None:

@@ -60,9 +60,16 @@ def layer(files: Mapping[str, bytes]) -> bytes:
 
 
 def write_image(
-    path: Path, layers: Sequence[tuple[bytes, str]], config: Mapping[str, object] | None = None
+    path: Path,
+    layers: Sequence[tuple[bytes, str]],
+    config: Mapping[str, object] | None = None,
+    attestation: bytes = b"",
 ) -> list[str]:
-    """Write an OCI archive of (blob, media type); return the layers' digests."""
+    """Write an OCI archive of (blob, media type); return the layers' digests.
+
+    Args:
+        attestation: What a builder says of the image, beside it in an index of platforms.
+    """
     blobs: dict[str, bytes] = {}
 
     def put(data: bytes) -> str:
@@ -74,7 +81,13 @@ def write_image(
     digests = [put(blob) for blob, _ in layers]
     rows = [{"mediaType": kind, "digest": put(blob), "size": len(blob)} for blob, kind in layers]
     manifest = put(json.dumps({"config": {"digest": settings}, "layers": rows}).encode())
-    index = json.dumps({"manifests": [{"digest": manifest}]}).encode()
+    told = [{"digest": manifest, "platform": {"os": "linux", "architecture": "amd64"}}]
+    if attestation:
+        rows = [{"mediaType": "application/vnd.in-toto+json", "digest": put(attestation)}]
+        beside = put(json.dumps({"config": {"digest": settings}, "layers": rows}).encode())
+        told.append({"digest": beside, "platform": {"os": "unknown", "architecture": "unknown"}})
+        told = [{"digest": put(json.dumps({"manifests": told}).encode())}]
+    index = json.dumps({"manifests": told}).encode()
     with tarfile.open(path, "w") as tar:
         for name, data in {
             "index.json": index,

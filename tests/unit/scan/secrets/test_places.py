@@ -72,6 +72,20 @@ def test_links_are_not_followed_and_what_cannot_be_read_is_told(tmp_path: Path) 
     assert [one.what for one in scan.coverage.missed] == ["folder/secret.env", "pipe", "gone.py"]
 
 
+@pytest.mark.parametrize(
+    ("folder", "names", "reason"),
+    [
+        pytest.param("gone", ["a.env"], "the project's folder is not there", id="no-folder"),
+        pytest.param(".", [], "no file of the project was given to look at", id="no-file"),
+    ],
+)
+def test_nothing_to_look_at_is_an_error(folder: str, names: list[str], reason: str, tmp_path: Path) -> None:
+    """Other tools pass when their target is not there (F10)."""
+    scan, found = look_at_tree(tmp_path / folder, names)
+
+    assert (scan.state, scan.reason, found) == ("error", reason, [])
+
+
 def test_a_large_file_is_read_in_pieces_and_a_secret_on_the_seam_is_found_once(tmp_path: Path) -> None:
     """Lines are counted on through the pieces; nothing is told twice."""
     padding = "x = 1\n" * (reading.PIECE_BYTES // 6 - 3)
@@ -202,6 +216,18 @@ def test_bytecode_beside_its_source_is_told_by_the_source_alone(tmp_path: Path) 
     scan = scan_archive(tmp_path / "app.tar", "app")
 
     assert [one.path for one in scan.found] == ["app/a.py", "app/__pycache__/b.cpython-311.pyc"]
+
+
+def test_what_a_builder_attests_about_an_image_is_no_image(tmp_path: Path) -> None:
+    """Its layers are no archives; the image beside it in the index is read."""
+    archive = tmp_path / "app.tar"
+    data = layer({"app/.env": f"TOKEN={GITHUB}\n".encode()})
+    write_image(archive, [(data, TAR)], {"config": {}}, attestation=b'{"_type": "statement"}')
+
+    scan = scan_archive(archive, "app")
+
+    assert [(one.hit.rule, one.path) for one in scan.found] == [("github-token", "app/.env")]
+    assert (scan.layers, scan.missed) == (1, [])
 
 
 def test_a_broken_archive_is_told_and_not_passed(tmp_path: Path) -> None:
