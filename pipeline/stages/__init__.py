@@ -154,8 +154,8 @@ def python_stages(root: Path, project: PythonProject, config: Config, files: Seq
         stages.append(with_own_services(_fitted(_suite_stage(name), options), root, config, files))
     if project.has_tests:
         stages.append(coverage_stage(root, config))
-    stages.append(sast)
-    stages.append(_fitted(quality, {"facts": facts(project, FACTS_OF_QUALITY)}))
+    stages.append(_fitted(sast, python))
+    stages.append(_fitted(quality, {"facts": facts(project, FACTS_OF_QUALITY), **python}))
     return stages
 
 

@@ -6,6 +6,7 @@ What a tool cannot be asked any more (it broke, it hung, it said garbage) is the
 from __future__ import annotations
 
 import os
+import re
 import signal
 import zlib
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pipeline.digest import digest_text
 from pipeline.scan.finding import InFile
 from pipeline.scan.scanner import Coverage, Missed, Settling, Target, broken, unchecked
 from pipeline.stages import memory
-from pipeline.stages.containers import SOURCE, escaped, source
+from pipeline.stages.containers import SOURCE, escaped, python_image, source
 from pipeline.stages.contents import MOST_FILE_BYTES, Part, too_large
 from pipeline.stages.tools import (
     MOST_BYTES,
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
 IN_PARTS: Final = frozenset({"bandit", "vulture"})  # slow: as many parts as most machines have processors
 PARTS: Final = 2
 LEAST_IN_PARTS: Final = 60  # Python files; fewer are one part
+BY_PYTHON: Final = frozenset({"bandit", "semgrep", "vulture"})  # read code as the Python they run on does
 MOST_NAMED: Final = 2000  # files; of more the whole project is given
 STATES: Final = ("complete", "skipped", "incomplete", "stale", "unsupported", "unavailable", "error")
+LOOKED: Final = frozenset({"complete", "incomplete"})
 SIGNALS: Final = range(129, 193)  # exit codes of what a signal ended
 
 
@@ -69,15 +72,20 @@ async def look(ctx: Context, scanner: CommandScanner, files: Mapping[str, bytes]
     lock = tool_lock(scanner.name)
     ctx.depend_on(f"lock {scanner.name}", digest_text(lock))
     target = target_of(ctx, scanner, Part(files, scanner.wants(sorted(files))))
-    key = memory.memory_key(
-        scanner, files, root=ctx.root, image=tool_image(ctx), lock=lock, options=target.options
-    )
+    newer = newer_image(ctx)
+    images = f"{tool_image(ctx)} {newer}"
+    key = memory.memory_key(scanner, files, root=ctx.root, image=images, lock=lock, options=target.options)
     note = f"{type(scanner).__name__.lower()}.json"
     before = memory.load_memory(ctx.recall(note), key)
     expected = scanner.expects(target)
 
     async def run(paths: Sequence[str]) -> Scan:
-        return await run_in_parts(ctx, scanner, files, paths)
+        scan = await run_in_parts(ctx, scanner, files, paths)
+        again = unparsed(scan) if newer and scanner.name in BY_PYTHON else []
+        if not again:
+            return scan
+        better = await run_in_parts(ctx, scanner, files, again, image=newer)
+        return joined([without(scan, again), better]) if better.state in LOOKED else scan
 
     is_whole = not set(expected).isdisjoint(scanner.settings(sorted(files)))
     whole, after = await look_again(before, files, expected, run, is_whole=is_whole)
@@ -115,15 +123,57 @@ async def look_again(
     return joined(scans), after
 
 
+def newer_image(ctx: Context) -> str:
+    """The image of the project's own Python where that is newer than the tools'; "" where it is not."""
+    if "requires_python" not in ctx.options:
+        return ""
+    own = python_image(ctx)
+    return own if _minor(own) > _minor(tool_image(ctx)) else ""
+
+
+def _minor(image: str) -> int:
+    """The y of `python:3.y`; 0 for an image that is named differently."""
+    found = re.match(r"python:3\.(\d+)", image)
+    return int(found[1]) if found else 0
+
+
+def unparsed(scan: Scan) -> list[str]:
+    """Python files that were missed, it may be for want of a newer Python."""
+    return [one.what for one in scan.coverage.missed if one.what.endswith(".py")]
+
+
+def without(scan: Scan, paths: Sequence[str]) -> Scan:
+    """The answer for all files but these, which were missed."""
+    missed = tuple(one for one in scan.coverage.missed if one.what not in paths)
+    before, is_short = scan.coverage, scan.reason == unchecked(scan.coverage.missed)
+    found = (one for one in scan.findings if not (isinstance(one.place, InFile) and one.place.path in paths))
+    return replace(
+        scan,
+        state="complete" if is_short and not missed else scan.state,
+        reason=unchecked(missed) if is_short else scan.reason,
+        coverage=replace(before, expected=before.expected - len(paths), missed=missed),
+        findings=tuple(found),
+    )
+
+
 async def run_in_parts(
-    ctx: Context, scanner: CommandScanner, files: Mapping[str, bytes], paths: Sequence[str]
+    ctx: Context,
+    scanner: CommandScanner,
+    files: Mapping[str, bytes],
+    paths: Sequence[str],
+    *,
+    image: str | None = None,
 ) -> Scan:
-    """Run a scanner over some files of the project, a slow one over parts of them side by side."""
+    """Run a scanner over some files of the project, a slow one over parts of them side by side.
+
+    Args:
+        image: In place of the one tools run on.
+    """
     import anyio
     import dagger
 
     try:
-        container = await (await tool_container(ctx, scanner.name)).sync()
+        container = await (await tool_container(ctx, scanner.name, image=image)).sync()
     except dagger.QueryError as error:
         return not_installed(scanner, paths, error)
     settings = scanner.settings(sorted(files))

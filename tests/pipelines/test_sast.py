@@ -29,6 +29,13 @@ app = Flask(__name__)
 def ping():
     return str(os.system("ping -c 1 " + request.args["host"]))
 """
+NEWER = """
+type Pair[T] = tuple[T, T]
+
+
+def read(text):
+    return eval(text)
+"""
 FAST = '[tool.pipeline.sast]\nscanners = ["ruff"]\n'
 
 
@@ -91,3 +98,20 @@ def test_settings_that_bandit_would_drop_are_an_error(project: Repository) -> No
     assert (ran.code, ran.outcomes["sast"]) == (1, "error")
     assert "`.bandit` is not INI" in ran.log("sast")
     assert "write `.bandit` as INI" in ran.stderr + ran.stdout
+
+
+def test_code_newer_than_the_tools_python_is_read_by_the_projects_own(project: Repository) -> None:
+    """The second run, in which another file changed, says of it what the first one said."""
+    settings = FAST.replace('"ruff"', '"ruff", "bandit"')
+    head = '[project]\nname = "newer"\nversion = "1"\nrequires-python = ">=3.13"\n'
+    project.write({"newer.py": NEWER, "pyproject.toml": head + settings})
+    project.commit()
+
+    first = verdict(project.run(*ONLY))
+    project.write({"app.py": "X = 2\n"})
+    second = verdict(project.run(*ONLY))
+
+    assert first["unchecked"] == []
+    [found] = [one["finding"] for one in first["judged"] if one["finding"]["rule"]["id"] == "S307"]
+    assert {one["tool"] for one in found["witnesses"]} == {"ruff", "bandit"}
+    assert second == first

@@ -20,7 +20,11 @@ CANARY_TEXT: Final = "assert eval(input())\nexec(input())\n"
 CANARY_RULE: Final = "S307"
 SILENCED: Final = "/canary/silenced.txt"  # the files that silence every rule at once, one argument a line
 _SILENCES: Final = re.compile(rb"^\s*#\s*(?:ruff|flake8)\s*:\s*noqa\s*$", re.IGNORECASE | re.MULTILINE)
-PLAIN: Final = ("--isolated", "--no-cache", "--config", "exclude=[]", "--config", "respect-gitignore=false")
+# The newest Python it knows: of what a project may use, nothing is called a mistake.
+PLAIN: Final = (
+    *("--isolated", "--no-cache", "--target-version", "py314"),
+    *("--config", "exclude=[]", "--config", "respect-gitignore=false"),
+)
 
 
 class Ruff:

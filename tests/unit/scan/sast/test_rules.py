@@ -46,7 +46,7 @@ def reported(semgrep: Path, tmp_path_factory: pytest.TempPathFactory) -> set[tup
     (folder / "src").mkdir()
     for path in EXAMPLES.glob("*.txt"):
         (folder / "src" / path.stem).write_text(path.read_text())
-    [command] = Semgrep().commands(Target(root="/src", files={}))
+    command, _ = Semgrep().commands(Target(root="/src", files={}))
     report = json.loads(run_here(command, folder, semgrep).stdout)
     assert report["errors"] == []
     return {

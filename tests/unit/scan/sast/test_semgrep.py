@@ -30,7 +30,12 @@ def row(path: str, rule: str = "rules.web.sql-injection", **more: Any) -> dict[s
     return {"check_id": rule, "path": path, "start": start, "end": end, "extra": extra | more}
 
 
-def read(*rows: dict[str, Any], files: dict[str, bytes] | None = None, **more: Any) -> Scan:
+def read(
+    *rows: dict[str, Any],
+    files: dict[str, bytes] | None = None,
+    unparsed: dict[str, str] | None = None,
+    **more: Any,
+) -> Scan:
     """The answer to a report with the canary in it, all files scanned."""
     known = files or FILES
     report = {
@@ -39,7 +44,8 @@ def read(*rows: dict[str, Any], files: dict[str, bytes] | None = None, **more: A
         "paths": {"scanned": [f"/src/{path}" for path in known]},
     }
     target = Target(root="/src", files=known, version="1.185.0")
-    return Semgrep().read(target, [Ran(exit_code=0, stdout=json.dumps(report | more).encode())])
+    told = [report | more, unparsed or {}]
+    return Semgrep().read(target, [Ran(exit_code=0, stdout=json.dumps(one).encode()) for one in told])
 
 
 def test_a_result_becomes_a_finding() -> None:
@@ -77,12 +83,11 @@ def test_the_severity_follows_the_table(word: str, meta: dict[str, str], level: 
 
 
 def test_a_file_that_does_not_parse_is_missed_though_it_says_it_was_scanned() -> None:
-    scan = read(files={"app.py": b"def broken(:\n", "b.py": b"x = 1\n"})
+    why = "it does not parse: invalid syntax"
+    scan = read(files={"app.py": b"def broken(:\n", "b.py": b"x = 1\n"}, unparsed={"/src/app.py": why})
 
     assert scan.state == "incomplete"
-    assert scan.coverage.missed == (
-        Missed(what="app.py", why="it does not parse: invalid syntax (<unknown>, line 1)"),
-    )
+    assert scan.coverage.missed == (Missed(what="app.py", why=why),)
 
 
 def test_a_file_it_did_not_scan_is_missed() -> None:
@@ -114,7 +119,7 @@ def test_silence_about_the_canary_is_an_error() -> None:
 
 def test_it_never_asks_for_rules_versions_or_an_account() -> None:
     """The project's own rules are used where there are any."""
-    [command] = Semgrep().commands(Target(root="/src", files={**FILES, ".semgrep/own.yml": b""}))
+    command, _ = Semgrep().commands(Target(root="/src", files={**FILES, ".semgrep/own.yml": b""}))
 
     assert command.argv[4:6] == ("--metrics", "off")
     assert "--disable-version-check" in command.argv
