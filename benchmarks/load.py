@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.scan.load.compare import compare
+from pipeline.scan.load.compare import compare, geometric_mean
 from pipeline.scan.load.histogram import merged
 from pipeline.scan.load.locust import locust_argv
 from pipeline.scan.load.measurement import Measurement, parse_measurement
@@ -192,19 +192,40 @@ def regression(runs: int, first: int) -> None:
     The three are measured side by side, and each is compared with what was stored a moment earlier, or last.
     """
     measured = [_three_of(number) for number in range(first, first + runs)]
-    found = alarms = left_out = 0
-    for number, (_, same, slower) in enumerate(measured):
-        before = measured[number - 1][0]
-        quiet, other = compare(before, same)
-        loud, more = compare(before, slower)
-        left_out += bool(other or more)
-        alarms += any(one.is_slower for one in quiet)
-        found += any(one.is_slower for one in loud)
-    lag = merged(lag for one, _, _ in measured for lag in one.generator.lag)
-    print(
-        f"regression: 30 % found in {found} of {runs}, {alarms} false alarms "
-        f"(bar: 19 and 1 of 20); {left_out} with a machine too busy to compare on; "
-        f"lag p90 {lag.quantile(0.9) * 1000:.2f} ms, load {os.getloadavg()[0]:.1f}"
+    pairs = [(number - 1, number) for number in range(runs)]
+    bar = f"(bar: 19 and 1 of 20); load {os.getloadavg()[0]:.1f}"
+    print(f"regression: {_compared(measured, pairs)} {bar}")
+    pairs = [(old, new) for old in range(runs) for new in range(runs) if abs(old - new) > 1]
+    print(f"regression, each with all: {_compared(measured, pairs)}")
+    seconds = sorted(
+        (lag.mean(), geometric_mean(window))
+        for before, same, _ in measured
+        for one in (before, same)
+        for window, lag in zip(one.endpoints[0].windows, one.generator.lag, strict=True)
+        if window and lag
+    )
+    tenth = len(seconds) // 10
+    for which, some in (("calmest", seconds[:tenth]), ("latest", seconds[-tenth:])):
+        late, typical = (sum(column) / tenth * 1000 for column in zip(*some, strict=True))
+        print(
+            f"regression, the {which} tenth of the seconds: mean lag {late:.2f} ms, typical {typical:.1f} ms"
+        )
+
+
+def _compared(measured: list[list[Measurement]], pairs: list[tuple[int, int]]) -> str:
+    """What comparing the first of one triple with the others of another comes to."""
+    found = alarms = quiet_out = loud_out = 0
+    for old, new in pairs:
+        before, (_, same, slower) = measured[old][0], measured[new]
+        changes, left_out = compare(before, same)
+        alarms += any(one.is_slower for one in changes)
+        quiet_out += bool(left_out)
+        changes, left_out = compare(before, slower)
+        found += any(one.is_slower for one in changes)
+        loud_out += bool(left_out)
+    return (
+        f"30 % found in {found} of {len(pairs)}, {loud_out} not compared; "
+        f"{alarms} false alarms, {quiet_out} not compared"
     )
 
 
