@@ -78,8 +78,8 @@ class Snapshots:
         folder = self._folder / str(number)
         draft = Draft(id=number, parent=parent, upper=folder / "fs", work=folder / "work")
         with using_disk(self._root):
-            draft.upper.mkdir(parents=True)
-            draft.work.mkdir()
+            for directory in (folder, draft.upper, draft.work):
+                os.mkdir(directory)
             copy_attributes(os.fspath(self.lowers(parent)[0]), os.fspath(draft.upper))
         return draft
 
@@ -108,7 +108,7 @@ class Snapshots:
     def _commit(self, draft: Draft, identity: Digest, kind: SnapshotKind, size_bytes: int | None) -> Snapshot:
         below = self.lowers(draft.parent)
         if not is_changed(os.fspath(draft.upper), os.fspath(below[0])):
-            self.discard(draft)
+            self._discard_unchanged(draft)
             return draft.parent
         at_bottom = draft.parent.id == _EMPTY_ID
         if size_bytes is None:
@@ -138,6 +138,17 @@ class Snapshots:
             self._gone.take(self._folder / str(draft.id))
             self._gone.empty_within(_DISCARD_LIMIT_S)
             self._database.write("DELETE FROM drafts WHERE id = ?", (draft.id,))
+
+    def _discard_unchanged(self, draft: Draft) -> None:
+        """Do what `discard` does in a few calls: most execs that write nothing are short."""
+        folder = draft.upper.parent
+        try:
+            os.rmdir(draft.work / "work")  # the kernel's
+            for directory in (draft.work, draft.upper, folder):
+                os.rmdir(directory)
+        except OSError:  # it was never mounted, or is opaque
+            remove_tree(folder)
+        self._database.write("DELETE FROM drafts WHERE id = ?", (draft.id,))
 
     def changes(self, snapshot: Snapshot) -> Path:
         """Return the directory of a snapshot's own changes over its parent, as an overlay layer."""
