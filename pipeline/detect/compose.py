@@ -52,6 +52,7 @@ class _Reader:
 
     name: str
     read: Callable[[str], str | None]
+    variables: Mapping[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -73,8 +74,8 @@ def parse_compose(
     """
     from pipeline.config import check
 
-    reader = _Reader(name=name, read=read)
-    known = {**parse_env_file(read(".env") or ""), **(variables or {})}
+    known = {**parse_env_file(read(".env") or "", variables), **(variables or {})}
+    reader = _Reader(name=name, read=read, variables=known)
     services = _load(text, known, reader)
     tables = {str(key): _service(str(key), one, reader) for key, one in services.items()}
     found = check.find_problems({"services": tables})
@@ -162,7 +163,7 @@ def _env(name: str, given: Mapping[str, Any], reader: _Reader) -> dict[str, str]
         path = str(table.get("path", "")).removeprefix("./")
         text = reader.read(path)
         if text is not None:
-            found |= parse_env_file(text)
+            found |= parse_env_file(text, reader.variables)
         elif table.get("required", True):
             reader.note(name, f"env_file `{path}` is not among the tracked files")
     found |= _pairs(given.get("environment"))

@@ -174,7 +174,7 @@ def _include(
         text = project.read(each)
         if text is None and files:
             raise Cannot(f"{path}: `include`: env_file `{each}` is not among the tracked files")
-        own |= parse_env_file(text or "")
+        own |= parse_env_file(text or "", variables)
     return _load_all(paths, inside, project, {**own, **variables}, above, {}) or {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,12 @@ _VARIABLE: Final = re.compile(
     r"\$(?:(?P<dollar>\$)|(?P<bare>[A-Za-z_]\w*)"
     r"|\{(?P<name>[A-Za-z_]\w*)(?:(?P<how>:?[-+?])(?P<other>(?:[^{}]|\$\{[^{}]*\})*))?\})"
 )
-_LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][\w.-]*)\s*=\s*(.*?)\s*$")
+_ASSIGNMENT: Final = re.compile(
+    r"^[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][\w.-]*)[ \t]*(?:(?P<equals>[=:])[ \t]*"
+    r"(?:\"(?P<double>(?:[^\"\\]|\\.)*)\"[^\n]*|'(?P<single>(?:[^'\\]|\\.)*)'[^\n]*|(?P<bare>[^\n]*)))?$",
+    re.MULTILINE | re.DOTALL,
+)
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
 class TooMuch(ValueError):
@@ -76,17 +82,38 @@ def interpolated(value: Any, variables: Variables) -> Any:
     return walk(value, 0)
 
 
-def parse_env_file(text: str) -> dict[str, str]:
-    """Return the variables of `NAME=value` lines; quotes around a value are taken off."""
-    found = {}
-    for line in text.splitlines():
-        match = _LINE.match(line)
-        if match is None or line.lstrip().startswith("#"):
-            continue
-        value = match[2]
-        if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
-            value = value[1:-1]
+def parse_env_file(text: str, known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables of `NAME=value` lines, as compose reads `.env` and the files of `env_file`.
+
+    Values in double quotes have escapes and variables, those in single quotes are taken as they are; both may
+    go over several lines. A name alone has the value it has in `known`, and without one is left out.
+
+    Args:
+        known: What variables stand for that the file does not set before; it goes before what the file sets.
+    """
+    found: dict[str, str] = {}
+    values = Variables(ChainMap(dict(known or {}), found))
+    for match in _ASSIGNMENT.finditer(text):
+        name, double, single, bare = (match[group] for group in ("name", "double", "single", "bare"))
+        if match["equals"] is None:
+            if known is not None and name in known:
+                found[name] = known[name]
+        elif single is not None:
+            found[name] = single.replace("\\'", "'")
+        elif double is not None:
+            found[name] = _filled(_ESCAPE.sub(_escaped, double), values)
         else:
-            value = re.sub(r"\s+#.*$", "", value)
-        found[match[1]] = value
+            found[name] = _filled(re.sub(r"\s#.*$", "", bare).rstrip(), values)
     return found
+
+
+def _filled(text: str, values: Variables) -> str:
+    try:
+        return values.fill(text)
+    except TooMuch:
+        return ""  # it must have a value and has none: who uses it is told that it counts as empty
+
+
+def _escaped(match: re.Match[str]) -> str:
+    letter = match[1]
+    return {"n": "\n", "r": "\r", "t": "\t", "$": "$$", '"': '"', "\\": "\\"}.get(letter, match[0])

@@ -175,6 +175,23 @@ def test_lines_of_variables_lose_quotes_and_comments() -> None:
     assert parse_env_file(text) == {"A": "1", "C": "x # y", "D": ""}
 
 
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("A=1\nB=${A}2\nC=${NONE:-3}$$\n", {"A": "1", "B": "12", "C": "3$"}),
+        ("A='${B} # no\nx'\n", {"A": "${B} # no\nx"}),
+        ('A="one\\ttwo \\$B ${K}\nthree" # said\nD=4', {"A": "one\ttwo $B outer\nthree", "D": "4"}),
+        ("K=inner\nA=$K\n", {"K": "inner", "A": "outer"}),
+        ("K\nNONE\n", {"K": "outer"}),
+        ("A: yaml\nB=a#b\nC= #c\nD= 1 # d\n", {"A": "yaml", "B": "a#b", "C": "#c", "D": "1"}),
+        ("A='open\nB=2\n", {"A": "'open", "B": "2"}),
+    ],
+    ids=["variables", "single", "double", "outer-first", "names-alone", "other-forms", "never-ends"],
+)
+def test_files_of_variables_are_read_as_compose_does(text: str, values: dict[str, str]) -> None:
+    assert parse_env_file(text, {"K": "outer"}) == values
+
+
 def test_the_compose_file_at_the_root_is_found_in_composes_own_order() -> None:
     assert find_compose(["docker-compose.yml", "compose.yaml", "a/compose.yaml"]) == "compose.yaml"
     assert find_compose(["a/docker-compose.yml", "docker-compose.test.yml"]) is None
