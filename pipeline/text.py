@@ -11,11 +11,20 @@ _ESCAPES: Final = re.compile(
     r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])"
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
+_HALVES: Final = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """`text` without what would steer a terminal; tabs and line ends stay."""
-    return _ESCAPES.sub("", text.replace("\r\n", "\n"))
+    """`text` without what would steer a terminal; tabs and line ends stay.
+
+    Halves of surrogate pairs (names of files that are no UTF-8) become the sign for what cannot be read.
+    """
+    return _HALVES.sub("\ufffd", _ESCAPES.sub("", text.replace("\r\n", "\n")))
+
+
+def some(count: int, noun: str, many: str = "") -> str:
+    """A number of things: "1 file", "3 files"; `many` where the plural is no `s` more."""
+    return f"{count} {noun}" if count == 1 else f"{count} {many or noun + 's'}"
 
 
 SHORTEST_LINE_BYTES: Final = 8

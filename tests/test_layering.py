@@ -33,7 +33,19 @@ DOORS: Final[dict[str, frozenset[str]]] = {
     "scan": frozenset({"errors", "digest", "config", "text", "globs"}),
     "release": frozenset({"errors", "digest", "config", "text"}),
     "stages": frozenset(
-        {"graph", "detect", "scan", "release", "connect", "junit", "coverage", "errors", "digest", "config"}
+        {
+            "graph",
+            "detect",
+            "scan",
+            "release",
+            "connect",
+            "text",
+            "junit",
+            "coverage",
+            "errors",
+            "digest",
+            "config",
+        }
     ),
     "report": frozenset({"graph", "errors", "junit", "text"}),
     "testing": frozenset({"graph", "errors", "digest"}),

@@ -13,6 +13,7 @@ from pipeline.cli.project import STATE, find_root
 from pipeline.config import load_config
 from pipeline.graph.cache import StageCache
 from pipeline.report.words import size
+from pipeline.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,4 +116,10 @@ def _settings(directory: str | None) -> EngineSettings:
 
 
 def _carried(told: Mapping[str, Any]) -> str:
-    return f"{told['results']} results, {told['snapshots']} layers, {told['volumes']} cache volumes"
+    return ", ".join(
+        (
+            some(told["results"], "result"),
+            some(told["snapshots"], "layer"),
+            some(told["volumes"], "cache volume"),
+        )
+    )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pipeline.errors import PipelineError
 from pipeline.report.words import size
+from pipeline.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -274,7 +275,7 @@ def check_project(machine: Machine) -> Finding:
         graph = load_graph(machine.root, machine.config)
     except PipelineError as error:
         return Finding(check="project", state="bad", what=str(error), fix=error.hint or "mend what it says")
-    what = f"{len(graph.order)} stages in `{machine.root}`"
+    what = f"{some(len(graph.order), 'stage')} in `{machine.root}`"
     if not graph.order:
         fix = "write some in ci/stages.py; `pipeline init` starts one"
         return Finding(check="project", state="note", what=what, fix=fix)

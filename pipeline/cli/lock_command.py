@@ -14,6 +14,7 @@ from pipeline.cli.project import Project, open_project
 from pipeline.config.lock import LOCK_FILE, Lock, load_lock, lock_text
 from pipeline.errors import EXIT_FAILED, EXIT_OK, RefusedByPolicy, UsageError
 from pipeline.graph.files import write_atomically
+from pipeline.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,7 +91,7 @@ def command(
     else:
         for name, before, after in changes(old, new):
             write(f"{name}  {_short(before)} -> {_short(after)}")
-        write(f"{LOCK_FILE}: {len(new.images)} images, {len(new.stand_ins)} stand-ins")
+        write(f"{LOCK_FILE}: {some(len(new.images), 'image')}, {some(len(new.stand_ins), 'stand-in')}")
     return EXIT_OK
 
 

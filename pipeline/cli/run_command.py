@@ -210,7 +210,8 @@ def _shower(record: RunRecord, board: Board | None, verbosity: int) -> Callable[
     def paint(text: str, style: str) -> str:
         return painted(text, style, stream=sys.stderr)
 
-    return Lines(record, board.say if board is not None else say, paint=paint, verbosity=verbosity)
+    told = say if board is None else board.say
+    return Lines(record, told, paint=paint, verbosity=verbosity, has_board=board is not None)
 
 
 def _short(path: Path) -> str:

@@ -129,10 +129,13 @@ def tell(
 
 def _tell_exec(event: ExecEvent, stage: str, emit: Callable[[Event], None]) -> None:
     from pipeline.report.words import command_line
+    from pipeline.stages.testing import unguarded
 
     now = time.time()
     if event.kind == "started":
-        emit(StageOutput(at=now, stage=stage, stream="log", text=f"$ {command_line(event.argv)}\n"))
+        emit(
+            StageOutput(at=now, stage=stage, stream="log", text=f"$ {command_line(unguarded(event.argv))}\n")
+        )
     elif event.kind == "output":
         stream = event.stream or "stdout"
         emit(StageOutput(at=now, stage=stage, stream=stream, text=event.text))
@@ -141,7 +144,7 @@ def _tell_exec(event: ExecEvent, stage: str, emit: Callable[[Event], None]) -> N
             StageStep(
                 at=now,
                 stage=stage,
-                argv=event.argv,
+                argv=unguarded(event.argv),
                 cached=event.kind == "cached",
                 exit_code=event.exit_code,
                 duration_s=event.duration_s,

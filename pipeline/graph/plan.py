@@ -6,7 +6,7 @@ Leaves the order of starting to `decide`, and what is already known (cached) to 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pipeline.errors import RefusedByPolicy, UsageError
 from pipeline.graph.annotations import mismatch
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from pipeline.graph.stage import AnyStage
+
+
+NOT_SELECTED: Final = "not selected"
 
 
 class GraphError(UsageError):
@@ -141,14 +144,14 @@ class Graph:
         named = {"--only": only, "--from": from_, "--until": until, "--skip": skip}
         _check_names(named, self.order)
         chosen = self._chosen(only, from_, until, failed, tags)
-        whys = dict.fromkeys((name for name in self.order if name not in chosen), "not selected")
+        whys = dict.fromkeys((name for name in self.order if name not in chosen), NOT_SELECTED)
         if affected is not None:
             whys.update((name, unaffected_why) for name in sorted(chosen - set(affected)))
             chosen &= set(affected)
         kept = self._with_needs(chosen)
         out = {name: why for name, why in whys.items() if name not in kept}
         out |= self._out(kept, skip, environment, explicit=(*only, *from_))
-        blocked = [name for name in (*only, *from_, *until) if name in out and out[name] != "not selected"]
+        blocked = [name for name in (*only, *from_, *until) if name in out and out[name] != NOT_SELECTED]
         if blocked and affected is None:
             raise SelectionError(f"cannot select `{blocked[0]}`: {out[blocked[0]]}")
         return self._plan(chosen, out)

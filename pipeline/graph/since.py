@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.globs import compile_globs
 from pipeline.graph.inputs import GitFailed, git
+from pipeline.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,5 +86,5 @@ def affected_by(graph: Graph, changed: Sequence[str], ref: str) -> Affected:
         waits = (other for other in graph.links[name].all if not graph.stages[other].transparent)
         if touched.intersection(waits):
             touched.add(name)
-    reason = f"{len(changed)} files changed since `{ref}`"
+    reason = f"{some(len(changed), 'file')} changed since `{ref}`"
     return Affected(stages=frozenset(touched), reason=reason, changed=tuple(changed))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 REDRAWS_PER_SECOND = 8
 # Lines of the terminal that the board leaves free: its own total, a cut mark, and one for the cursor.
 RESERVED_LINES = 3
+GAPS = 3  # blanks between the columns of a row
 
 
 def board_console() -> Console:
@@ -75,16 +76,22 @@ class Board:
     def draw(self) -> RenderableType:
         """The board now: a row for each stage at work, and the totals."""
         now = self._clock()
-        stages = list(self._record.stages.values())
+        stages = [stage for stage in self._record.stages.values() if stage.is_selected]
         running = [stage for stage in stages if stage.state == "running"]
         shown = running[: max(self._console.height - RESERVED_LINES, 1)]
         rows = Table.grid(padding=(0, 1))
         rows.add_column(width=1)
         rows.add_column(no_wrap=True)
         rows.add_column(justify="right", no_wrap=True)
-        rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        for stage in shown:
-            rows.add_row(self._spinner, stage.name, Text(_clock_of(stage, now)), _note(stage))
+        rows.add_column(no_wrap=True)
+        clocks = [_clock_of(stage, now) for stage in shown]
+        taken = [max(map(len, column), default=0) for column in ([one.name for one in shown], clocks)]
+        # Cut here: a table that is too wide would take its room from the other columns as well.
+        room = max(self._console.width - sum(taken) - 1 - GAPS, 1)
+        for stage, clock in zip(shown, clocks, strict=True):
+            note = _note(stage)
+            note.truncate(room, overflow="ellipsis")
+            rows.add_row(self._spinner, stage.name, Text(clock), note)
         parts: list[RenderableType] = [rows] if shown else []
         if len(running) > len(shown):
             parts.append(Text(f"… and {len(running) - len(shown)} more", style="dim"))

@@ -43,7 +43,7 @@ def make_page(record: RunRecord, evidence: Evidence) -> str:
         clean=clean,
         link=quote,
     )
-    stages = list(record.stages.values())
+    stages = [stage for stage in record.stages.values() if stage.is_selected]
     return environment.get_template("page.html.j2").render(
         record=record,
         evidence=evidence,

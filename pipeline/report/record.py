@@ -23,7 +23,8 @@ from pipeline.graph.events import (
     StageStep,
 )
 from pipeline.graph.outcome import Failure, Outcome
-from pipeline.text import clean
+from pipeline.graph.plan import NOT_SELECTED
+from pipeline.text import clean, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,6 +74,11 @@ class StageRecord:
         return VERDICTS[self.outcome]
 
     @property
+    def is_selected(self) -> bool:
+        """Whether the run was asked for it, or for one that needs it."""
+        return not (self.outcome is Outcome.SKIP and self.why == NOT_SELECTED)
+
+    @property
     def took_s(self) -> float | None:
         """Seconds from start to end; None for a stage that did not start or has no end."""
         started = self.started_at is not None or self.cached
@@ -92,7 +98,7 @@ class StageRecord:
         soft = ("soft failure",) if self.soft_failed else ()
         effect = ("effect",) if self.effect and self.outcome is Outcome.SUCCESS else ()
         count = len(self.warnings)
-        warned = (f"{count} warning{'s' if count > 1 else ''}",) if count else ()
+        warned = (some(count, "warning"),) if count else ()
         return flaky + soft + warned + effect
 
 
@@ -190,8 +196,13 @@ class RunRecord:
         return sorted({line for stage in self.stages.values() for line in stage.stand_ins})
 
     def counts(self) -> dict[str, int]:
-        """How many stages have each verdict, worst first; verdicts without a stage are left out."""
-        found = Counter(stage.verdict for stage in self.stages.values())
+        """How many stages have each verdict, worst first; verdicts without a stage are left out.
+
+        Those that nobody selected count as "not selected", last.
+        """
+        found = Counter(
+            stage.verdict if stage.is_selected else NOT_SELECTED for stage in self.stages.values()
+        )
         return {verdict: found[verdict] for verdict in _ORDER if found[verdict]}
 
 
@@ -206,6 +217,7 @@ _ORDER = (
     "skipped",
     "passed",
     "cached",
+    NOT_SELECTED,
 )
 
 StageEvent = StageStarted | StageOutput | StageStep | StageQuiet | StageRetried | StageFinished

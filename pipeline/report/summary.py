@@ -72,7 +72,7 @@ def _head(record: RunRecord) -> str:
 
 def _stage_table(record: RunRecord) -> str:
     rows = ["| stage | outcome | time | why |", "|---|---|---:|---|"]
-    for stage in record.stages.values():
+    for stage in filter(lambda one: one.is_selected, record.stages.values()):
         mark = MARKS.get(stage.verdict, "⏳")
         verdict = ", ".join((stage.verdict, *stage.flags))
         why = stage.failure.message if stage.failure else stage.why

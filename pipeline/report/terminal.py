@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pipeline.graph.events import RunStarted, StageFinished, StageOutput, StageQuiet, StageRetried, StageStep
 from pipeline.graph.outcome import Outcome
+from pipeline.graph.plan import NOT_SELECTED
 from pipeline.report.words import command_line, counted, duration
 from pipeline.text import clean
 
@@ -38,15 +39,23 @@ class Lines:
     Args:
         say: Takes one line, without its end.
         verbosity: -1 says only warnings, 0 also finished stages, 1 also container commands and output.
+        has_board: A board above shows which stages are quiet.
     """
 
     def __init__(
-        self, record: RunRecord, say: Callable[[str], None], *, paint: Paint, verbosity: int
+        self,
+        record: RunRecord,
+        say: Callable[[str], None],
+        *,
+        paint: Paint,
+        verbosity: int,
+        has_board: bool = False,
     ) -> None:
         self.record = record
         self._say = say
         self._paint = paint
         self._verbosity = verbosity
+        self._has_board = has_board
         self._width = 0
         self._partial: dict[tuple[str, str], str] = {}
 
@@ -54,16 +63,18 @@ class Lines:
         """Say what `event` is about; the record must know it already."""
         match event:
             case RunStarted():
-                self._width = max((len(row.name) for row in event.stages), default=0)
+                told = [row.name for row in event.stages if row.why != NOT_SELECTED or self._verbosity > 0]
+                self._width = max(map(len, told), default=0)
             case StageFinished():
                 self._flush(event.stage)
-                if self._verbosity >= 0:
-                    self._say(finished_line(self.record.stages[event.stage], self._width, self._paint))
+                stage = self.record.stages[event.stage]
+                if self._verbosity > 0 or (self._verbosity == 0 and stage.is_selected):
+                    self._say(finished_line(stage, self._width, self._paint))
             case StageRetried():
                 again = f"again in {duration(event.wait_s)}" if event.wait_s else "again"
                 text = f"attempt {event.attempt} failed: {_one_line(event.failure.message)}; {again}"
                 self._say(self._labelled("retry", "skipped", event.stage, text))
-            case StageQuiet():
+            case StageQuiet() if not self._has_board:
                 text = f"no output for {duration(event.quiet_s)}"
                 self._say(self._labelled("quiet", "skipped", event.stage, text))
             case StageStep() if self._verbosity > 0:

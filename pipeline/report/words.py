@@ -40,8 +40,13 @@ def moment(at: float) -> str:
 
 
 def command_line(argv: Sequence[str]) -> str:
-    """Write a command as one would type it."""
-    return shlex.join(argv)
+    """Write a command as one would type it; of a script of several lines in it only the first words."""
+    return shlex.join([word if "\n" not in word.strip() else _first_words(word) for word in argv])
+
+
+def _first_words(script: str) -> str:
+    first = script.strip().splitlines()[0].strip()
+    return f"{first[:60]} …"
 
 
 def counted(counts: dict[str, int]) -> str:

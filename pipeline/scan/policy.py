@@ -14,6 +14,7 @@ from pipeline.scan.baseline import Baseline, Known
 from pipeline.scan.finding import CONFIDENCES, LEVELS, Confidence, Finding, InFile, InPackage, Level
 from pipeline.scan.scanner import State  # noqa: TC001 - read when a verdict is loaded
 from pipeline.scan.waivers import LONGEST_DAYS_CRITICAL, WARNING_DAYS, WIDEST, Waiver, covering
+from pipeline.text import some
 
 if TYPE_CHECKING:
     import datetime
@@ -246,7 +247,8 @@ def _stale_notices(stale: Sequence[Known], context: Context) -> list[Notice]:
     if not gone:
         return []
     first = f"{gone[0].rule} in {gone[0].where}"
-    text = f"{len(gone)} entries of the baseline are gone, such as {first}: run `pipeline baseline update`"
+    count = some(len(gone), "entry of the baseline is", "entries of the baseline are")
+    text = f"{count} gone, such as {first}: run `pipeline baseline update`"
     return [Notice(action="note", text=text)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pipeline.text import clean
+from pipeline.text import clean, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ def scan_line(scan: Scan) -> str:
     data = "".join(f", {one.name} as of {one.as_of or 'unknown'}" for one in scan.data)
     version = f" {scan.version}" if scan.version else ""
     reason = f": {scan.reason}" if scan.reason else ""
-    found = f", {len(scan.findings)} findings" if scan.findings else ""
+    found = f", {some(len(scan.findings), 'finding')}" if scan.findings else ""
     return clean(f"{scan.scanner}{version}: {scan.state}, looked at {looked}{data}{found}{reason}")
 
 

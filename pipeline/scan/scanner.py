@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pipeline.scan.finding import DataSource, Finding  # noqa: TC001 - read when a result is loaded
+from pipeline.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,7 +136,7 @@ class Settling(Protocol):
 
 def unchecked(missed: Sequence[Missed]) -> str:
     """Why a scan is incomplete that missed some files; "" when it missed none."""
-    return f"{len(missed)} files were not checked" if missed else ""
+    return f"{some(len(missed), 'file was', 'files were')} not checked" if missed else ""
 
 
 def broken(scanner: str, coverage: Coverage, reason: str, *, state: State = "error", hint: str = "") -> Scan:

@@ -9,6 +9,7 @@ from pipeline.graph.context import Context, Skip
 from pipeline.graph.stage import stage
 from pipeline.stages.containers import StageBroken
 from pipeline.stages.results import Delivered, Deps, Image, Images, Source, Wheel
+from pipeline.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,7 @@ async def artifacts(
     scans += absent_scans(ctx, "bill of materials", "parts")
     findings = conclude(ctx, scans, kinds=frozenset({"licence", "quality"}))
     count = len({one.purl for part in parts for one in part.packages})
-    ctx.log(f"{len(files)} files, {count} packages in the bill of materials\n")
+    ctx.log(f"{some(len(files), 'file')}, {some(count, 'package')} in the bill of materials\n")
     return Delivered(checksums=sums, sbom=bill, components=count, findings=findings)
 
 
@@ -114,9 +115,9 @@ def licence_scan(parts: list[Part], settings: Mapping[str, Any]) -> Scan:
         judged.append(("system_", system))
         packages = [*packages, *system]
     found = []
-    for prefix, some in judged:
+    for prefix, those in judged:
         allowed, denied = (tuple(settings.get(f"{prefix}{key}", ())) for key in keys)
-        found += judge_licences(some, allowed=allowed, denied=denied, version=pipeline.__version__)
+        found += judge_licences(those, allowed=allowed, denied=denied, version=pipeline.__version__)
     names = sorted({f"{one.name} {one.version}" for one in packages})
     coverage = counted("packages", names)
     return Scan(scanner="licences", state="complete", coverage=coverage, findings=tuple(found))

@@ -8,6 +8,7 @@ from pipeline.graph.inputs import project_files
 from pipeline.graph.stage import stage
 from pipeline.stages.git import described_version
 from pipeline.stages.results import Source
+from pipeline.text import some
 
 
 @stage(transparent=True, timeout_s=300)
@@ -25,7 +26,7 @@ async def checkout(ctx: Context) -> Source:
     )
     state = "with uncommitted changes" if source.dirty else "clean"
     where = f"commit {source.commit[:12]}, {state}" if source.commit else "no git repository"
-    ctx.log(f"{source.files} files, {where}, {source.digest[:19]}\n")
+    ctx.log(f"{some(source.files, 'file')}, {where}, {source.digest[:19]}\n")
     if source.lfs_pointers:
         listed = ", ".join(source.lfs_pointers[:5])
         ctx.log(f"warning: {len(source.lfs_pointers)} LFS files are pointers only: {listed}\n")

@@ -56,7 +56,8 @@ async def run_suite(ctx: Context, deps: Deps) -> TestReport:
     async with with_services(ctx, container) as ready:
         report = await _tested(ctx, ready, test_command(project, ctx))
     if report.tests == report.skipped:
-        raise Skip(f"nothing was checked: each of the {report.tests} tests of `{ctx.stage}` was skipped")
+        which = "the one test" if report.tests == 1 else f"each of the {report.tests} tests"
+        raise Skip(f"nothing was checked: {which} of `{ctx.stage}` was skipped")
     return report
 
 

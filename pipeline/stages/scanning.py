@@ -25,6 +25,7 @@ from pipeline.stages.containers import StageBroken
 from pipeline.stages.contents import Contents
 from pipeline.stages.results import Findings, Scanned
 from pipeline.stages.standing import today, value_now
+from pipeline.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,7 +87,8 @@ def conclude(
     counts = counts_of(verdict.judged)
     if counts.get("warn"):
         first = verdict.having("warn")[0].finding
-        ctx.warn(f"{counts['warn']} findings, such as {first.where}: {first.title} [{first.rule.id}]")
+        such = ", such as" if counts["warn"] > 1 else ":"
+        ctx.warn(f"{some(counts['warn'], 'finding')}{such} {first.where}: {first.title} [{first.rule.id}]")
     scanned = tuple(
         Scanned(
             name=scan.scanner,

@@ -21,8 +21,9 @@ from pipeline.stages.notes import check_shards, parse_notes
 from pipeline.stages.outcomes import Ran, add_up, error_of, first_bad, ids_of, seconds_of, without_ids
 from pipeline.stages.past_tests import NOTE, PastRun, PastTests, parse_past, write_past
 from pipeline.stages.results import TestReport
-from pipeline.stages.testing import REPORTS
+from pipeline.stages.testing import GUARDED, REPORTS
 from pipeline.stages.told import test_name
+from pipeline.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +89,7 @@ async def run(ctx: Context, container: dagger.Container, argv: Sequence[str]) ->
     flaky = tell_flaky(ctx, results)
     coverage, rate = keep_coverage(ctx, [*ran, *again])
     covered = f", {rate:.0%} of lines covered" if rate is not None else ""
-    ctx.log(f"{results.tests} tests, {results.skipped} skipped{covered}\n")
+    ctx.log(f"{some(results.tests, 'test')}, {results.skipped} skipped{covered}\n")
     return TestReport(
         tests=results.tests,
         skipped=results.skipped,
@@ -149,7 +150,9 @@ async def run_shards(job: Job, past: PastTests) -> list[Ran]:
     if notes and all(one.is_complete for one in in_order):
         check_shards(notes)
     if count > 1:
-        shares = ", ".join(f"{len(one.chosen)} tests of {sum(one.seconds.values()):.1f} s" for one in notes)
+        shares = ", ".join(
+            f"{some(len(one.chosen), 'test')} of {sum(one.seconds.values()):.1f} s" for one in notes
+        )
         job.ctx.log(f"{count} shards: {shares}\n")
     return in_order
 
@@ -173,7 +176,7 @@ async def run_again(job: Job, ran: Sequence[Ran]) -> list[Ran]:
     failing = set(first_bad(ran))
     again: list[Ran] = []
     while failing and len(again) < times:
-        job.ctx.log(f"running {len(failing)} failed tests again ({len(again) + 1} of {times})\n")
+        job.ctx.log(f"running {some(len(failing), 'failed test')} again ({len(again) + 1} of {times})\n")
         one = await run_one(job, f"rerun {len(again) + 1}", {"only": sorted(failing)})
         if not one.can_be_repeated():
             break
@@ -198,7 +201,7 @@ async def run_one(job: Job, label: str, select: Mapping[str, Any]) -> Ran:
         container = container.with_env_variable("PIPELINE_SELECT", f"{PLUGIN}/select.json")
         argv[3:3] = ["-p", "pipeline_watch"]
     container = container.with_env_variable("PIPELINE_PART", label)
-    ran = container.with_exec(["sh", f"{PLUGIN}/guard", *argv], expect=dagger.ReturnType.ANY)
+    ran = container.with_exec([*GUARDED, *argv], expect=dagger.ReturnType.ANY)
     try:
         code = await ran.exit_code()
     except dagger.ExecError as error:  # it took the guard with it: nothing is left but its last words

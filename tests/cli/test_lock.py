@@ -84,12 +84,12 @@ def test_a_pinned_image_stays_although_its_tag_moves(cli: CliProject, image: str
     moved = run(cli, "run", "-q", "--only", "tell"), told(cli)
 
     assert locked == Answer(
-        stdout=f"{image}  nothing -> {first[:19]}\npipeline.lock: 1 images, 0 stand-ins\n",
+        stdout=f"{image}  nothing -> {first[:19]}\npipeline.lock: 1 image, 0 stand-ins\n",
         stderr=f"looking up {image}\n",
         code=0,
     )
     assert (pinned[0].code, pinned[1]) == (0, "one")
-    assert updated.stdout == f"{image}  {first[:19]} -> {second[:19]}\npipeline.lock: 1 images, 0 stand-ins\n"
+    assert updated.stdout == f"{image}  {first[:19]} -> {second[:19]}\npipeline.lock: 1 image, 0 stand-ins\n"
     assert explained.stdout.splitlines()[0] == f"tell would run: used `image {image}` changed"
     assert (moved[0].code, moved[1]) == (0, "two")
     assert (cli.root / "pipeline.lock").read_text() == lines(f"""

@@ -38,10 +38,10 @@ def test_a_store_goes_to_another_machine(cli: CliProject, used: Path, tmp_path: 
     imported = [cli("cache", "import", str(target), PIPELINE_STORE=str(tmp_path / "new")) for _ in range(2)]
 
     assert (exported.code, exported.stderr) == (0, "")
-    assert exported.stdout.splitlines()[0].startswith("1 results, 1 layers, 0 cache volumes, ")
+    assert exported.stdout.splitlines()[0].startswith("1 result, 1 layer, 0 cache volumes, ")
     assert exported.stdout.splitlines()[1] == f"in {target}"
     assert [answer.stdout for answer in imported] == [
-        "new: 1 results, 1 layers, 0 cache volumes\n",
+        "new: 1 result, 1 layer, 0 cache volumes\n",
         "new: 0 results, 0 layers, 0 cache volumes\n",
     ]
     store = Store.open(tmp_path / "new")

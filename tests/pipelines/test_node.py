@@ -77,7 +77,7 @@ def test_a_node_project_is_tested_by_its_own_runner(tmp_path: Path, store: Path,
         assert "free <&>" in message
     else:
         assert (ran.outcomes["unit"], kept) == ("success", {"junit.xml", "coverage.xml"}), ran.stdout
-        assert "1 tests, 0 skipped, 100% of lines covered" in ran.log("unit")
+        assert "1 test, 0 skipped, 100% of lines covered" in ran.log("unit")
 
 
 def test_any_language_is_tested_by_a_command_that_leaves_junit(tmp_path: Path, store: Path) -> None:
@@ -105,4 +105,4 @@ print "<testsuite><testcase name='web answers' classname='web'>$good</testcase><
     ran = project.run("--only", "integration")
 
     assert (ran.code, ran.outcomes["integration"]) == (0, "success"), ran.stdout
-    assert "1 tests, 0 skipped" in ran.log("integration")
+    assert "1 test, 0 skipped" in ran.log("integration")

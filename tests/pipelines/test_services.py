@@ -226,7 +226,7 @@ BREAKING = {
     ),
     "all-skipped": (
         "import pytest\n\n\n@pytest.mark.skip(reason='no database')\ndef test_a():\n    pass\n",
-        ("skip", "nothing was checked: each of the 1 tests of `integration` was skipped"),
+        ("skip", "nothing was checked: the one test of `integration` was skipped"),
     ),
     "odd-names": (
         f'import pytest\n\n\n@pytest.mark.parametrize("a", ["{ODD}"])\ndef test_a(a):\n    assert a == 1\n',

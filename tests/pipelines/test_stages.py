@@ -111,7 +111,7 @@ def test_the_first_run_is_green_and_leaves_its_evidence(shop_done: tuple[Reposit
         "quality": ["findings.json", "findings.sarif", "ruff.txt"],
         "container_build": ["shop.tar"],
     }
-    assert "1 tests, 0 skipped, 100% of lines covered" in ran.log("unit")
+    assert "1 test, 0 skipped, 100% of lines covered" in ran.log("unit")
 
 
 def test_the_archive_loads_elsewhere_with_the_told_digest_and_labels(

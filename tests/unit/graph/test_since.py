@@ -41,7 +41,7 @@ def test_a_stage_is_affected_by_its_inputs_and_its_needs() -> None:
     """Not by a transparent stage that sees every file."""
     assert affected_by(GRAPH, ["src/a.py"], "main") == Affected(
         stages=frozenset({"checkout", "build", "unit"}),
-        reason="1 files changed since `main`",
+        reason="1 file changed since `main`",
         changed=("src/a.py",),
     )
     assert affected_by(GRAPH, ["README.md"], "main").stages == frozenset({"checkout", "docs", "notify"})

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from pipeline.graph.events import RunStarted, StageFinished, StageOutput, StageQuiet
+from pipeline.graph.outcome import Outcome
 from pipeline.graph.record import RunFolder
 from pipeline.junit import parse_junit
 from pipeline.report.board import Board
@@ -16,6 +19,7 @@ from pipeline.report.record import RunRecord, fold
 from pipeline.report.summary import MOST_BYTES, make_summary
 from pipeline.report.terminal import Lines, final_report, plain
 from pipeline.report.views import write_views
+from pipeline.report.words import command_line
 from tests.unit.report.events import events
 
 if TYPE_CHECKING:
@@ -49,6 +53,45 @@ def test_one_line_for_each_finished_stage() -> None:
         "failed    unit     4.0s  2 of 3 tests failed",
         "skipped   push           `unit` failed",
     ]
+
+
+def unselected() -> list[Event]:
+    """A run of `build` alone, the other stages not selected; it begins and says one long line."""
+    whole = events()
+    started, begun = whole[0], whole[1]
+    assert isinstance(started, RunStarted)
+    others = [replace(row, action="skip", why="not selected") for row in started.stages[1:]]
+    ended = [
+        StageFinished(
+            at=1000.0, stage=row.name, outcome=Outcome.SKIP, why=row.why, duration_s=0.0, attempts=0
+        )
+        for row in others
+    ]
+    line = StageOutput(at=1001.0, stage="build", stream="stdout", text=f"{'words ' * 40}\n")
+    quiet = StageQuiet(at=1002.0, stage="build", quiet_s=60.0)
+    return [replace(started, stages=(started.stages[0], *others)), *ended, begun, line, quiet]
+
+
+def test_stages_that_nobody_selected_are_only_counted() -> None:
+    """In their own words, after all others; with -v they are told."""
+    told = [*unselected(), events()[5]]
+
+    assert said(told, 0) == ["quiet     build  no output for 1m00s", "passed    build    2.0s"]
+    assert "skipped   push           not selected" in said(told, 1)
+    assert final_report(fold(told), None) == "unfinished: 1 passed, 3 not selected"
+    assert "| push |" not in make_summary(fold(told), Evidence())
+
+
+def test_a_narrow_board_cuts_what_a_stage_said_and_nothing_else() -> None:
+    """Name and time stay; what nobody selected is not counted."""
+    console = Console(file=io.StringIO(), width=44, height=20, force_terminal=False)
+    board = Board(fold(unselected()), console, clock=lambda: 1003.0)
+
+    console.print(board.draw())
+
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # the file is a StringIO
+    rows = [line.rstrip()[2:] for line in text.splitlines()]
+    assert rows == ["build 3.0s no output for 1m00s words word…", "of 1 done · 1 running · 0 waiting · 3.0s"]
 
 
 def test_quiet_says_only_warnings() -> None:
@@ -155,3 +198,11 @@ def test_views_are_written_with_the_evidence_found(tmp_path: Path) -> None:
     assert find_evidence(folder.path, record).problems == (
         "cannot read the test results `stages/unit/files/junit.xml`: unclosed token: line 1, column 0",
     )
+
+
+def test_a_command_with_a_script_shows_its_first_words() -> None:
+    """Everything else stands as one would type it."""
+    script = 'set -e\nexport A=1\napt-get install -- "$@"\n'
+
+    assert command_line(["sh", "-c", script, "apt", "git"]) == "sh -c 'set -e …' apt git"
+    assert command_line(["pytest", "-k", "a or b"]) == "pytest -k 'a or b'"

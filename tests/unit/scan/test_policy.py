@@ -185,7 +185,7 @@ def test_what_the_baseline_knows_does_not_block_but_a_second_one_does() -> None:
     ]
     assert verdict_on(old, baseline=baseline).result == "block"
     gone = verdict_on(policy=policy, baseline=baseline)
-    text = "1 entries of the baseline are gone, such as S1 in app.py:1: run `pipeline baseline update`"
+    text = "1 entry of the baseline is gone, such as S1 in app.py:1: run `pipeline baseline update`"
     assert (gone.result, gone.notices) == ("pass", (Notice(action="note", text=text),))
 
 

@@ -48,7 +48,7 @@ def test_hadolints_rows_are_findings_and_a_broken_dockerfile_is_missed() -> None
 
     scan = read(Hadolint(), files, [ran(rows)])
 
-    assert (scan.state, scan.reason) == ("incomplete", "1 files were not checked")
+    assert (scan.state, scan.reason) == ("incomplete", "1 file was not checked")
     assert scan.coverage.missed == (Missed(what="web/app.Dockerfile", why="it does not parse: Pin versions"),)
     [one] = scan.findings
     assert (one.rule.id, one.where, one.severity.level) == ("DL3008", "Dockerfile:2", "low")

@@ -83,7 +83,7 @@ def test_a_file_that_does_not_parse_or_was_not_listed_is_missed() -> None:
     broken = read(row("/src/app.py", "invalid-syntax", "Expected an expression\n  | the line"))
     unlisted = read(listed=("app.py",))
 
-    assert (broken.state, broken.reason, broken.findings) == ("incomplete", "1 files were not checked", ())
+    assert (broken.state, broken.reason, broken.findings) == ("incomplete", "1 file was not checked", ())
     missed = Missed(what="app.py", why="it does not parse: Expected an expression")
     assert broken.coverage == counted("files", list(FILES), [missed])
     assert unlisted.coverage.missed == (Missed(what="tests/test_app.py", why="ruff did not look at it"),)
