@@ -300,7 +300,9 @@ def tables_of(config: Config) -> dict[str, Any]:
         kind: {name: dataclasses.asdict(one) for name, one in tables.pop(kind).items()}
         for kind in ("stages", "services")
     }
-    return {name: dataclasses.asdict(section) for name, section in tables.items()} | many
+    # Those of deployments and environments are kept as they were written.
+    plain = {name: one if isinstance(one, dict) else dataclasses.asdict(one) for name, one in tables.items()}
+    return plain | many
 
 
 def values_of(root: Path) -> Callable[[str], str | None]:
