@@ -139,6 +139,15 @@ class SmokeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VisitSettings:
+    """`deploy.visits`: requests of ours while a release is watched, where people send too few to judge it."""
+
+    enabled: bool = True
+    path: str | None = None  # asked with GET; None: that of the public service's health
+    rate: Count = Count(20)  # requests a second
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeploySettings:
     """`deploy`: how a release gets there."""
 
@@ -156,6 +165,7 @@ class DeploySettings:
     migrations: MigrationSettings = field(default_factory=MigrationSettings)
     services: Mapping[str, DeployedService] = field(default_factory=dict)  # {}: one, of the built image
     smoke: Mapping[str, SmokeSettings] = field(default_factory=dict)
+    visits: VisitSettings = field(default_factory=VisitSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
