@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def prefetch(root: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PIPELINE_STORE": str(root.parent / "store")}
+def prefetch(root: Path, *argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PIPELINE_STORE": str(root.parent / "store"), **environ}
     return subprocess.run(
         [sys.executable, "-m", "pipeline", "prefetch", *argv],
         cwd=root,
@@ -56,3 +56,24 @@ def test_an_image_that_cannot_be_had_is_one_sentence_with_its_hint(project: Path
     assert first == "fetching localhost:1/nothing:1"
     assert error.startswith("error: cannot prefetch `localhost:1/nothing:1`: cannot get the image")
     assert hint.startswith("hint: ")
+
+
+def test_only_bundles_of_trusted_keys_are_imported_where_the_settings_name_some(project: Path) -> None:
+    """What is unsigned is refused in one sentence with exit code 3; the key signs with `--sign`."""
+    key = project.parent / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=60)
+    data = {"PIPELINE_SCAN_DATA": str(project.parent / "data"), "PIPELINE_BUNDLE_SIGNERS": f"{key}.pub"}
+    made = [
+        prefetch(project, "--bundle", "signed.bundle", "--section", "rules", "--sign", str(key)),
+        prefetch(project, "--bundle", "plain.bundle", "--section", "rules"),
+    ]
+
+    plain = prefetch(project, "--import", "plain.bundle", **data)
+    signed = prefetch(project, "--import", "signed.bundle", **data)
+
+    assert [one.returncode for one in (*made, plain, signed)] == [0, 0, 3, 0]
+    assert plain.stderr.splitlines() == [
+        f"error: cannot import `plain.bundle`: it is not signed, and only keys of `{key}.pub` are trusted",
+        "hint: make it with `pipeline prefetch --bundle FILE --sign KEY`",
+    ]
+    assert signed.stdout.startswith("rules  rules.json  as of ")
