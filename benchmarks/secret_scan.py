@@ -4,8 +4,8 @@
 
 Recall and precision are those of projects drawn by lot, of two kinds that know nothing of each other: lines
 of many files (`tests/unit/scan/secrets/corpus.py`) and whole files (`tests/unit/scan/secrets/whole`). A hit
-counts on the line of a secret or the line above, anything else that is told is wrong; `--missed` lists what this
-engine missed and told wrongly. `--tree` measures time and memory on a real tree, in a process of its own.
+counts on the line of a secret or the line above, anything else that is told is wrong; `--missed` lists what
+this engine missed and told wrongly. `--tree` measures time and memory on a tree, in a process of its own.
 """
 
 from __future__ import annotations

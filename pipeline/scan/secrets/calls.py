@@ -29,7 +29,7 @@ _THREE: Final = re.compile(
 )
 _SIGNED: Final = re.compile(rf"jwt\.\w{{0,6}}\(\s{{0,20}}[^,\"'`\n]{{1,120}},\s{{0,20}}{_TEXT}\s{{0,20}}[,)]")
 _SECURE: Final = re.compile(rf"[\w-]{{0,30}}\s{{1,3}}(?:-String\s{{1,3}})?{_TEXT}", re.IGNORECASE)
-_PSK: Final = re.compile(r"psk=\"([^\"\n]{8,63})\"")
+_PSK: Final = re.compile(r"(?<![^\s;{])psk=\"([^\"\n]{8,63})\"")
 _TOLD: Final = re.compile(
     r"(?:password|passphrase|passwort)\s(?:is|was|ist|to)\s{1,3}[`\"']([^\s`\"'<>]{6,64})[`\"']",
     re.IGNORECASE,

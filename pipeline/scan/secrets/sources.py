@@ -36,7 +36,9 @@ def look_at_tree(root: Path, names: Sequence[str]) -> tuple[Scan, list[Located]]
         ), []
     if not names or not root.is_dir():
         none = Coverage(unit="files", expected=len(names), seen=0)
-        return broken(TREE, none, "no file of the project was given to look at" if not names else NO_FOLDER), []
+        return broken(
+            TREE, none, "no file of the project was given to look at" if not names else NO_FOLDER
+        ), []
     found, expected, missed = scan_tree(root, names)
     return _scan(TREE, "files", expected, missed), found
 

@@ -48,7 +48,7 @@ _NOT_ONE: Final = re.compile(
     r"^(?:[a-z]+|[A-Z]+)\(\d+\)|^[A-Za-z]+(?:[.][A-Za-z]+)+$|^[A-Z]+(?:_[A-Z]+)+$|^\w+(?:\|\w+(?::\w+)?)+$|^(?:image|text|application|data)[:/]|^(?:\d+(?:ms|s|m|h|d))+$"
 )
 _FORM: Final = re.compile(
-    r"\\[sdwSDWB](?![a-zA-Z0-9])|\[\^|\(\?[:P=!<]|\{\d+,\d*\}|:x:\d+:\d+:"
+    r"\\[sdwSDWB](?![a-zA-Z0-9])|^/.*\[.*/[a-z]*$|\[\^|\(\?[:P=!<]|\{\d+,\d*\}|:x:\d+:\d+:"
 )  # a regular expression, a line of /etc/passwd
 UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _TOKEN: Final = re.compile(r"[\w.~+/=:!@#$%^&*(){}\[\]|;,<>?'-]+", re.ASCII)
@@ -171,7 +171,7 @@ def looks_like_password(value: str, *, is_strict: bool) -> bool:
     if is_strict:
         return weight >= 42 and kinds >= 3
     if kinds >= 3 and has_digit and len(value) >= 8:
-        return weight >= 12
+        return weight > 12  # a word and more than "123"
     if _COINED.fullmatch(value):
         return True
     if weight < 1.6 * len(value):
