@@ -26,6 +26,21 @@ class NoScans(UsageError):
         self.hint = "run a stage such as `sast`, or name another run"
 
 
+class NoSuchScan(UsageError):
+    """A stage scanned nothing in a run."""
+
+    def __init__(self, stage: str, run: str, there: Sequence[str]) -> None:
+        super().__init__(f"cannot show findings of `{stage}`: it scanned nothing in run `{run}`")
+        self.hint = f"stages that did: {', '.join(there)}"
+
+
+class ExportFailed(UsageError):
+    """A report cannot be written where it was to be."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"cannot write `{path}`: {(error.strerror or str(error)).lower()}")
+
+
 class NoSuchFinding(UsageError):
     """No finding of a run has a name, or several have."""
 

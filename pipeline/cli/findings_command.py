@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pipeline.cli.options import directory_option, json_option
-from pipeline.cli.output import table, write, write_json
+from pipeline.cli.output import say, table, write, write_json
 from pipeline.cli.project import find_root
 
 if TYPE_CHECKING:
@@ -48,9 +48,12 @@ def list_(
     directory: str | None,
 ) -> None:
     """List the findings of a run, the worst first."""
-    from pipeline.cli.findings import judged_of, load_documents
+    from pipeline.cli.findings import NoSuchScan, judged_of, load_documents
 
-    _, documents = load_documents(find_root(directory), run)
+    name, documents = load_documents(find_root(directory), run)
+    there = [one.stage for one in documents]
+    if stage is not None and stage not in there:
+        raise NoSuchScan(stage, name, there)
     documents = [one for one in documents if stage in (None, one.stage)]
     wanted = action or (ACTIONS if everything else ("block", "warn"))
     found = [one for one in judged_of(documents) if one.action in wanted]
@@ -93,6 +96,7 @@ def _plain(one: Judged) -> dict[str, Any]:
 def explain(finding: str, run: str, as_json: bool, directory: str | None) -> None:
     """Say everything about one finding: what saw it, which rule decided, how to mend or waive it."""
     from pipeline.cli.findings import find_judged, load_documents
+    from pipeline.text import clean
 
     name, documents = load_documents(find_root(directory), run)
     found = find_judged(documents, finding, name)
@@ -100,7 +104,7 @@ def explain(finding: str, run: str, as_json: bool, directory: str | None) -> Non
         write_json([_plain(one) for one in found])
         return
     for one in found:
-        write("\n".join(_told(one)))
+        write(clean("\n".join(_told(one))))
 
 
 def _told(judged: Judged) -> list[str]:
@@ -136,6 +140,7 @@ def waive(finding: str, reason: str, owner: str, days: int, run: str, directory:
     """Add a waiver of one finding to pipeline.waivers.toml."""
     from pipeline.cli.findings import find_judged, load_documents, today
     from pipeline.scan.waivers import FILE, LONGEST_DAYS_CRITICAL, parse_waivers
+    from pipeline.text import clean
 
     root = find_root(directory)
     name, documents = load_documents(root, run)
@@ -150,7 +155,7 @@ def waive(finding: str, reason: str, owner: str, days: int, run: str, directory:
     after = before + _entry(one.id, f"{one.title} in {one.where}", reason, owner, until, one.kind)
     parse_waivers(after)
     path.write_text(after, encoding="utf-8")
-    write(f"{FILE}: waived {one.where}: {one.title} [{one.rule.id}] until {until}")
+    write(clean(f"{FILE}: waived {one.where}: {one.title} [{one.rule.id}] until {until}"))
 
 
 def _entry(finding: str, what: str, reason: str, owner: str, until: datetime.date, kind: str) -> str:
@@ -178,6 +183,7 @@ def diff(before: str, after: str, as_json: bool, directory: str | None) -> None:
     """Compare the findings of two runs: what is new, what is gone."""
     from pipeline.cli.findings import judged_of, load_documents
     from pipeline.scan.baseline import Baseline, known_of
+    from pipeline.text import clean
 
     root = find_root(directory)
     old = [one.finding for one in judged_of(load_documents(root, before)[1])]
@@ -194,9 +200,9 @@ def diff(before: str, after: str, as_json: bool, directory: str | None) -> None:
         )
         return
     for one in added:
-        write(f"new   {one.severity.level:<8} {one.where}: {one.title} [{one.rule.id}]")
+        write(clean(f"new   {one.severity.level:<8} {one.where}: {one.title} [{one.rule.id}]"))
     for entry in gone:
-        write(f"gone  {'':<8} {entry.where} [{entry.rule}]")
+        write(clean(f"gone  {'':<8} {entry.where} [{entry.rule}]"))
     write(f"{len(added)} new, {len(gone)} gone, {sum(marks)} the same")
 
 
@@ -207,15 +213,18 @@ def diff(before: str, after: str, as_json: bool, directory: str | None) -> None:
 @directory_option
 def export_(form: str, output: Path | None, run: str, directory: str | None) -> None:
     """Write the findings of a run for another program."""
-    from pipeline.cli.findings import load_documents
+    from pipeline.cli.findings import ExportFailed, load_documents
 
     root = find_root(directory)
     name, documents = load_documents(root, run)
     text = _exported(form, name, documents)
     if output is None:
         write(text.rstrip("\n"))
-    else:
+        return
+    try:
         output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ExportFailed(output, error) from error
 
 
 def _exported(form: str, run: str, documents: list[Any]) -> str:
@@ -233,7 +242,10 @@ def _exported(form: str, run: str, documents: list[Any]) -> str:
     if form == "sarif":
         texts = [sarif(one.verdict, one.scans, stage=one.stage, version=__version__) for one in documents]
         logs = [json.loads(text) for text in texts]
-        logs[0]["runs"] = [part for log in logs for part in log["runs"]][:MOST_RUNS]
+        parts = sorted((part for log in logs for part in log["runs"]), key=lambda part: not part["results"])
+        if left := [part for part in parts[MOST_RUNS:] if part["results"]]:
+            say(f"warning: readers take {MOST_RUNS} runs: the findings of {len(left)} tools are left out")
+        logs[0]["runs"] = parts[:MOST_RUNS]
         return json.dumps(logs[0], ensure_ascii=False, indent=1) + "\n"
     if form == "vex":
         return vex(judged)

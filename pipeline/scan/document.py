@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pipeline.errors import UsageError
 from pipeline.scan.finding import InFile, InPackage, InRequest, Place
+from pipeline.scan.jsons import json_text
 from pipeline.scan.policy import Verdict  # noqa: TC001 - read when a document is loaded
 from pipeline.scan.scanner import Scan  # noqa: TC001 - read when a document is loaded
 
@@ -40,7 +41,7 @@ class Document:
 def dump_document(document: Document) -> str:
     """The document as JSON."""
     plain = {"schema": SCHEMA, **converter().unstructure(document)}
-    return json.dumps(plain, ensure_ascii=False) + "\n"
+    return json_text(plain, is_exact=True)
 
 
 def parse_document(text: str, name: str) -> Document:

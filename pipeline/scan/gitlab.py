@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Finding, InFile, InPackage, InRequest
+from pipeline.scan.jsons import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ def security_report(kind: str, findings: Sequence[Finding], *, version: str, at:
         },
         "vulnerabilities": [_vulnerability(one) for one in findings if one.kind in TYPES[kind]],
     }
-    return json.dumps(report, ensure_ascii=False, indent=1) + "\n"
+    return json_text(report)
 
 
 def _vulnerability(one: Finding) -> dict[str, Any]:
@@ -118,4 +118,4 @@ def quality_report(findings: Sequence[Finding]) -> str:
         for one in findings
         if isinstance(one.place, InFile) and not one.place.layer
     ]
-    return json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
+    return json_text(rows)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.scan.finding import Finding, InFile, InPackage, InRequest
 from pipeline.scan.fingerprint import VERSION
+from pipeline.scan.jsons import json_text, uri_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,13 +52,14 @@ def sarif(verdict: Verdict, scans: Sequence[Scan], *, stage: str, version: str) 
         for tool, judged in by_tool.items()
     ]
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": runs[:MOST_RUNS]}
-    return json.dumps(log, ensure_ascii=False, indent=1) + "\n"
+    return json_text(log)
 
 
 def _run(
     category: str, tool: str, judged: Sequence[Judged], scan: Scan | None, version: str
 ) -> dict[str, Any]:
-    rules = {one.finding.rule.id: one.finding for one in judged}
+    shown = judged[:MOST_RESULTS]
+    rules = {one.finding.rule.id: one.finding for one in shown}
     index = {rule: number for number, rule in enumerate(rules)}
     driver: dict[str, Any] = {"name": tool, "rules": [_rule(rule, one) for rule, one in rules.items()]}
     if scan is not None and scan.version:
@@ -69,7 +70,7 @@ def _run(
         "columnKind": "unicodeCodePoints",
         "originalUriBaseIds": {"SRCROOT": {"description": {"text": "the project"}}},
         "invocations": [_invocation(scan)],
-        "results": [_result(one, index[one.finding.rule.id]) for one in judged[:MOST_RESULTS]],
+        "results": [_result(one, index[one.finding.rule.id]) for one in shown],
         "properties": {"pipelineVersion": version},
     }
     if len(judged) > MOST_RESULTS:
@@ -144,8 +145,6 @@ def _logical(name: str, kind: str, full: str) -> dict[str, Any]:
 
 
 def _physical(place: InFile) -> dict[str, Any]:
-    from urllib.parse import quote
-
     region = {"startLine": max(place.line, 1)}
     if place.end_line >= place.line > 0:
         region["endLine"] = place.end_line
@@ -154,7 +153,7 @@ def _physical(place: InFile) -> dict[str, Any]:
     if place.end_column > place.column or place.end_line > place.line:
         region |= {"endColumn": place.end_column} if place.end_column else {}
     return {
-        "artifactLocation": {"uri": quote(place.path, safe="/~"), "uriBaseId": "SRCROOT"},
+        "artifactLocation": {"uri": uri_path(place.path), "uriBaseId": "SRCROOT"},
         "region": region,
     }
 

@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from pipeline.scan.finding import InPackage
+from pipeline.scan.jsons import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +25,7 @@ def vex(judged: Sequence[Judged]) -> str:
     rows.sort(key=lambda row: (row["id"], row["affects"][0]["ref"]))
     body = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "vulnerabilities": rows}
     name = json.dumps(body, sort_keys=True)
-    return (
-        json.dumps({**body, "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, name)}"}, indent=1)
-        + "\n"
-    )
+    return json_text({**body, "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, name)}"})
 
 
 def _row(judged: Judged, place: InPackage) -> dict[str, Any]:

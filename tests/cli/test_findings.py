@@ -177,6 +177,13 @@ def test_a_scan_that_missed_something_warns_and_blocks_in_an_environment(words: 
             ("explain", "zzzz"), 2, "cannot find `zzzz` in run `RUN`: no finding has that name", id="none"
         ),
         pytest.param(("list", "--run", "x"), 2, "x", id="no-run"),
+        pytest.param(("list", "--stage", "x"), 2, "cannot show findings of `x`", id="no-stage"),
+        pytest.param(
+            ("export", "--format", "sarif", "-o", "no/such/folder/x"),
+            2,
+            "cannot write `no/such/folder/x`: no such file or directory",
+            id="no-folder",
+        ),
         pytest.param(
             ("waive", "0", "--reason", "short", "--owner", "me"), 2, "cannot find `0`", id="waive-nothing"
         ),

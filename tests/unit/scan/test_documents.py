@@ -13,7 +13,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from pipeline.scan.document import Document, FindingsUnreadable, dump_document, parse_document
 from pipeline.scan.finding import InFile, InRequest
-from pipeline.scan.gitlab import quality_report, security_report
+from pipeline.scan.gitlab import TYPES, quality_report, security_report
+from pipeline.scan.jsons import uri_path
 from pipeline.scan.policy import Context, Policy, Rules, judge
 from pipeline.scan.sarif import MOST_RESULTS, sarif
 from pipeline.scan.scanner import Missed, counted
@@ -197,6 +198,52 @@ def test_a_document_comes_back_as_it_was() -> None:
     document = Document(stage="sast", kinds=("dast", "sast"), verdict=verdict, scans=bare)
 
     assert parse_document(dump_document(document), "findings.json") == document
+
+
+HOSTILE = "\x00\x1b[31m\ud800 \udcff\u2028\U0001f600<&]]>\r\n\u202e"
+BAD_PLACES: list[dict[str, Any]] = [
+    {"place": InFile(path=f"src/\udcff{HOSTILE}.py", line=1), "tool": "ruff"},
+    {"place": InFile(path="a.py", line=1), "tool": "pylint", "kind": "quality"},
+    {"place": package(f"a{HOSTILE}"), "kind": "vulnerability", "tool": "osv"},
+    {"place": InRequest(method="GET", url=f"http://a/{HOSTILE}", route=HOSTILE), "kind": "dast"},
+]
+BAD_NAMES = [
+    finding(id=f"{number:032x}", rule=f"R{number}{HOSTILE}", title=HOSTILE, message=HOSTILE * 70_000, **more)
+    for number, more in enumerate(BAD_PLACES)
+]
+
+
+def test_text_that_is_no_unicode_reaches_every_reader_as_utf_8() -> None:
+    """Names of files that are no UTF-8, control characters, messages of a megabyte."""
+    verdict = verdict_on(*BAD_NAMES)
+    document = Document(stage="sast", kinds=("sast",), verdict=verdict, scans=())
+    reports = [security_report(kind, BAD_NAMES, version="1", at="2026-11-24T10:00:00") for kind in TYPES]
+    log = sarif(verdict, SCANS, stage="sast", version="1")
+    said = vex(verdict.judged)
+
+    texts = [log, said, dump_document(document), quality_report(BAD_NAMES), *reports]
+
+    assert [json.loads(text.encode("utf-8")) is None for text in texts] == [False] * len(texts)
+    assert parse_document(dump_document(document), "f.json") == document
+    places = [
+        row["locations"][0]["physicalLocation"] for run in json.loads(log)["runs"] for row in run["results"]
+    ]
+    assert places[0]["artifactLocation"]["uri"].startswith("src/%EF%BF%BD%00%1B%5B31m")
+    assert max(len(line) for line in log.splitlines()) < 30_000
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(said) is None
+
+
+def test_the_name_of_a_file_that_is_no_utf_8_is_told_by_its_bytes() -> None:
+    assert uri_path("src/\udcff b~.py") == "src/%FF%20b~.py"
+
+
+def test_rules_of_findings_that_are_not_shown_are_not_shown() -> None:
+    """GitHub refuses a run with more than 25,000 rules."""
+    many = [finding(id=f"{number:032x}", rule=f"R{number}") for number in range(MOST_RESULTS + 5)]
+
+    run = log_of(*many)["runs"][0]
+
+    assert len(run["tool"]["driver"]["rules"]) == len(run["results"]) == MOST_RESULTS
 
 
 @pytest.mark.parametrize(
