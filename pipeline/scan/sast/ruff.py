@@ -19,6 +19,8 @@ COLUMNS: Final = frozenset({"code", "filename", "message", "location"})
 CANARY_TEXT: Final = "assert eval(input())\nexec(input())\n"
 CANARY_RULE: Final = "S307"
 SILENCED: Final = "/canary/silenced.txt"  # the files that silence every rule at once, one argument a line
+RULES: Final = ("--select", "S")
+IMPORTS: Final = ("--preview", "--select", "S4")  # stable in bandit; the other rules are noisier in preview
 _SILENCES: Final = re.compile(rb"^\s*#\s*(?:ruff|flake8)\s*:\s*noqa\s*$", re.IGNORECASE | re.MULTILINE)
 # The newest Python it knows: of what a project may use, nothing is called a mistake.
 PLAIN: Final = (
@@ -53,11 +55,12 @@ class Ruff:
         """Check, list what is checked, and check what silences itself once more."""
         silenced = [f"{target.root}/{path}" for path in _silenced(target)]
         files = {CANARY: CANARY_TEXT, SILENCED: "".join(f"{path}\n" for path in silenced)}
-        base = ("ruff", "check", *PLAIN, "--select", "S")
-        check = (*base, "--output-format", "json", "--exit-zero")
-        ran = [(*check, target.root, CANARY), (*base, "--show-files", target.root, CANARY)]
+        base = ("ruff", "check", *PLAIN)
+        checks = [(*base, *rules, "--output-format", "json", "--exit-zero") for rules in (RULES, IMPORTS)]
+        looked = [(*check, target.root, CANARY) for check in checks]
+        ran = [looked[0], (*base, *RULES, "--show-files", target.root, CANARY), looked[1]]
         if silenced:
-            ran.append((*check, "--ignore-noqa", f"@{SILENCED}"))
+            ran += [(*check, "--ignore-noqa", f"@{SILENCED}") for check in checks]
         return [Command(argv=argv, files=files) for argv in ran]
 
     def read(self, target: Target, ran: Sequence[Ran]) -> Scan:
