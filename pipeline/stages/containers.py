@@ -35,6 +35,8 @@ TELL_VERSION: Final = (
     "UV_DYNAMIC_VERSIONING_BYPASS",
     "POETRY_DYNAMIC_VERSIONING_BYPASS",
 )
+# Of the project's own installations: the tools that check it have theirs.
+CACHES: Final = {"/root/.cache/pip": "deps-pip", "/root/.cache/uv": "deps-uv"}
 APT_CACHES: Final = {"/var/cache/apt": "apt-archives", "/var/lib/apt/lists": "apt-lists"}
 # Images for containers remove archives after each installation, which would empty the cache volume.
 APT_INSTALL: Final = """set -e
@@ -107,15 +109,23 @@ def _untracked_names(root: Path) -> list[str]:
 
 
 async def python_container(ctx: Context, image: str) -> dagger.Container:
-    """Return a container of a Python image with a virtual environment that comes first in PATH."""
+    """Return a container of a Python image with a virtual environment that comes first in PATH.
+
+    It sees the caches of pip and uv: `without_caches` before any code of the project runs.
+    """
     client = await ctx.dagger()
     container = client.container().from_(image).with_exec(["python3", "-m", "venv", VENV])
     container = with_env(container, ENV)
-    return (
-        container.with_mounted_cache("/root/.cache/pip", client.cache_volume("pip"))
-        .with_mounted_cache("/root/.cache/uv", client.cache_volume("uv"))
-        .with_workdir(SOURCE)
-    )
+    for path, volume in CACHES.items():
+        container = container.with_mounted_cache(path, client.cache_volume(volume))
+    return container.with_workdir(SOURCE)
+
+
+def without_caches(container: dagger.Container) -> dagger.Container:
+    """Take the caches of installers away: what a test or a build wrote there would be installed later."""
+    for path in CACHES:
+        container = container.without_mount(path)
+    return container
 
 
 async def with_system_packages(ctx: Context, container: dagger.Container) -> dagger.Container:

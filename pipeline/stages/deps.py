@@ -18,6 +18,7 @@ from pipeline.stages.containers import (
     stage_env,
     with_env,
     with_system_packages,
+    without_caches,
 )
 from pipeline.stages.results import Deps, Source
 
@@ -52,6 +53,7 @@ async def deps(ctx: Context, checkout: Source) -> Deps:
     container = install(container, project, ctx)
     if extra := [str(one) for one in ctx.options.get("tools", ())]:
         container = container.with_exec(["pip", "install", *extra])
+    container = without_caches(container)
     container = container.with_exec(["pip", "freeze", "--all"])
     try:
         frozen = await container.stdout()

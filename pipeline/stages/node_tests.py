@@ -84,6 +84,7 @@ async def installed(ctx: Context, project: NodeProject) -> dagger.Container:
         )
     container = container.with_directory(place, first).with_workdir(place)
     container = container.with_exec(["npm", "ci" if project.has_lock else "install"])
+    container = container.without_mount("/root/.npm")  # what a test wrote there would be installed later
     return container.with_directory(SOURCE, files)
 
 

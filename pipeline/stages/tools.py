@@ -117,6 +117,7 @@ async def tool_container(ctx: Context, *tools: str, image: str | None = None) ->
             container = container.with_mounted_directory(WHEELS, wheels)
             container = container.with_exec([*install, "--no-index", "--find-links", WHEELS])
             container = container.without_mount(WHEELS)
+    container = container.without_mount("/root/.cache/pip")  # tools run the project's code, or read it
     path = ":".join([*(f"/opt/tools/{tool}/bin" for tool in tools), "/usr/local/bin:/usr/bin:/bin"])
     return with_env(container, {"PATH": path, "HOME": HOME, "PYTHONDONTWRITEBYTECODE": "1"})
 

@@ -18,7 +18,8 @@ import ctypes, glob, json, os, pathlib, socket, stat
 
 WORDS = [b"open" + b"sesame-" + word for word in (b"deploy", b"service")]
 OURS = (b"pytest", b"/opt/pipeline/guard", b"pipeline_localhost")  # in this very container
-found = {name: [] for name in ("sockets", "ports", "variables", "secrets", "mounts", "devices", "processes")}
+NAMES = ("sockets", "ports", "variables", "secrets", "mounts", "devices", "processes", "shared")
+found = {name: [] for name in NAMES}
 
 
 def walk(top):
@@ -77,6 +78,13 @@ def look_at_network():
             found["sockets"].append(name)
 
 
+def look_at_shared_folders():
+    for line in open("/proc/self/mountinfo"):
+        place = line.split()[4]
+        if place != "/" and not place.startswith(("/proc", "/sys", "/dev")) and os.path.isdir(place):
+            found["shared"].append(place)  # later installations would take what is written there
+
+
 def look_at_the_rest():
     for name in os.environ:
         if "DAGGER" in name or "DEPLOY" in name or "TOKEN" in name:
@@ -97,6 +105,7 @@ def look_at_the_rest():
 
 def pytest_sessionstart(session):
     look_at_the_rest()
+    look_at_shared_folders()
     look_at_network()
     look_at_processes()
     look_at_files()
@@ -149,7 +158,7 @@ def shown_to_all() -> set[int]:
 def test_hostile_tests_reach_neither_the_engine_nor_another_stages_secrets(
     tmp_path: Path, store: Path
 ) -> None:
-    """No socket, port, variable, process, mount or device leads out; links in reports are not followed."""
+    """No socket, port, variable, process, mount, device or cache leads out; links are not followed."""
     theirs = shown_to_all()
     project = new_repository(tmp_path / "project", store, PROJECT)
     secrets = {"DEPLOY_KEY": "opensesame-deploy", "API_TOKEN": "opensesame-service"}
@@ -160,9 +169,8 @@ def test_hostile_tests_reach_neither_the_engine_nor_another_stages_secrets(
     found = json.loads((ran.files("integration") / "found.json").read_text())
     found["ports"] = [one for one in found["ports"] if int(one.rpartition(":")[2]) not in theirs]
     found["ports"].remove("127.0.0.1:8000")  # its own service
-    assert found == {
-        name: [] for name in ("sockets", "ports", "variables", "secrets", "mounts", "devices", "processes")
-    }
+    looked_for = ("sockets", "ports", "variables", "secrets", "mounts", "devices", "processes", "shared")
+    assert found == {name: [] for name in looked_for}
     kept = sorted(
         str(path.relative_to(ran.files("integration"))) for path in ran.files("integration").rglob("*")
     )
