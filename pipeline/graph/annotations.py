@@ -6,6 +6,7 @@ only when a stored result has to be read back.
 
 from __future__ import annotations
 
+import dataclasses
 import types
 import typing
 from typing import Any
@@ -53,8 +54,31 @@ def mismatch(taker: Callable[..., Any], parameter: str, giver: Callable[..., Any
 
 
 def keeps(value: object, promised: object) -> bool:
-    """Whether a value is of the promised type, by its class alone: what is inside is not looked at."""
-    return any(_is_one(value, option) for option in _options(promised))
+    """Whether a value is of the promised type; of containers and dataclasses also what is inside.
+
+    What nobody can tell at run time (protocols, names for type checkers only) counts as kept.
+    """
+    return any(_is_one(value, option) and _holds(value, option) for option in _options(promised))
+
+
+def _holds(value: object, promised: object) -> bool:
+    """Whether what is inside a container or dataclass is as promised."""
+    inner = typing.get_args(promised)
+    if isinstance(value, tuple) and inner and Ellipsis not in inner:
+        return len(value) == len(inner) and all(map(keeps, value, inner))
+    if isinstance(value, (list, tuple, set, frozenset)) and inner:
+        return all(keeps(one, inner[0]) for one in value)
+    if isinstance(value, dict) and len(inner) == 2:
+        return all(keeps(key, inner[0]) and keeps(one, inner[1]) for key, one in value.items())
+    if not dataclasses.is_dataclass(value) or isinstance(value, type) or inner:
+        return True
+    try:
+        hints = typing.get_type_hints(type(value))
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return True
+    return all(
+        keeps(getattr(value, one.name, None), hints.get(one.name, Any)) for one in dataclasses.fields(value)
+    )
 
 
 def _is_one(value: object, promised: object) -> bool:

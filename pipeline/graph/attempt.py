@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pipeline.graph.stage import AnyStage
 
 
+LONGEST_MESSAGE: Final = 10_000  # characters: it stands in every view
+LONGEST_TRACEBACK: Final = 1_000_000
+
+
 class Cancelled(PipelineError):
     """A stage cancelled itself: nobody had asked it to stop."""
 
@@ -28,8 +32,9 @@ class WrongResult(PipelineError):
 
     def __init__(self, stage: AnyStage, value: object, promised: object) -> None:
         returned = "None" if value is None else type(value).__name__
+        inside = " that holds something else" if returned == name_of(promised).partition("[")[0] else ""
         super().__init__(
-            f"cannot use the result of `{stage.name}`: it returned `{returned}`, "
+            f"cannot use the result of `{stage.name}`: it returned `{returned}`{inside}, "
             f"its annotation says `{name_of(promised)}`"
         )
         self.hint = "correct the annotation, or what the function returns"
@@ -78,7 +83,9 @@ async def attempt(
             own = Cancelled(f"`{stage.name}` cancelled itself")
             own.__cause__ = error
             return _ended(own, describe)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - outcomes are made here
+        except BaseException as error:  # outcomes are made here
+            if isinstance(error, GeneratorExit) and not _is_in_task():
+                raise  # this very coroutine is being closed
             if limit.cancel_called and not isinstance(error, CheckFailed):
                 return _timeout(stage, doing(), error)
             return _ended(_single(error), describe)
@@ -96,6 +103,15 @@ def _asked_to_stop() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def _is_in_task() -> bool:
+    import asyncio
+
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:  # no event loop runs
+        return False
+
+
 def _timeout(stage: AnyStage, doing: str, error: BaseException | None) -> Ended:
     message = f"timed out after {stage.timeout_s:g} s; {doing}"
     return Ended(
@@ -111,6 +127,8 @@ def _ended(error: BaseException, describe: Callable[[BaseException], Failure]) -
     if isinstance(error, CheckFailed):
         return Ended(outcome=Outcome.FAILURE, failure=error.failure, error=error)
     failure = describe(error)
+    if len(failure.message) > LONGEST_MESSAGE:
+        failure = replace(failure, message=f"{failure.message[:LONGEST_MESSAGE]}…")
     outcome = Outcome.ERROR if failure.exit_code is None else Outcome.FAILURE
     return Ended(outcome=outcome, failure=failure, error=error)
 
@@ -149,4 +167,5 @@ def log_text(error: BaseException) -> str:
     """The traceback for the stage's log; ours need none."""
     if isinstance(error, PipelineError):
         return f"{type(error).__name__}: {error}"
-    return "".join(traceback.format_exception(error)).rstrip("\n")
+    text = "".join(traceback.format_exception(error)).rstrip("\n")
+    return text if len(text) <= LONGEST_TRACEBACK else f"{text[:LONGEST_TRACEBACK]}…"

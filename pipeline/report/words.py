@@ -6,6 +6,8 @@ import shlex
 import time
 from typing import TYPE_CHECKING
 
+from pipeline.text import some
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -50,5 +52,8 @@ def _first_words(script: str) -> str:
 
 
 def counted(counts: dict[str, int]) -> str:
-    """Write counts: "1 failed, 3 passed"."""
-    return ", ".join(f"{number} {word}" for word, number in counts.items())
+    """Write counts: "1 failed, 3 passed", "2 errors"."""
+    nouns = ("error", "timeout")
+    return ", ".join(
+        some(number, word) if word in nouns else f"{number} {word}" for word, number in counts.items()
+    )

@@ -230,6 +230,15 @@ class Boom(Exception):
     pass
 
 
+class Abrupt(BaseException):
+    pass
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("it has no words")
+
+
 @pytest.mark.parametrize(
     ("raised", "outcome", "words"),
     [
@@ -237,6 +246,12 @@ class Boom(Exception):
         (CheckFailed("not good"), "failure", "not good"),
         (Skip("no database"), "skip", ""),
         (SystemExit(3), "error", "SystemExit: 3"),
+        (Abrupt("mine"), "error", "Abrupt: mine"),
+        (GeneratorExit(), "error", "GeneratorExit"),
+        (ValueError("long " * 1_000_000), "error", "ValueError: long long"),
+        (BaseExceptionGroup("g", [KeyboardInterrupt(), Boom()]), "error", "KeyboardInterrupt"),
+        (ValueError("not \udcff UTF-8"), "error", "ValueError: not \udcff UTF-8"),
+        (Mute(), "error", "RuntimeError: it has no words"),
         (asyncio.CancelledError(), "error", "`stage_under_test` cancelled itself"),
         (ExceptionGroup("g", [ExceptionGroup("h", [CheckFailed("inner")]), Boom()]), "failure", "inner"),
         (ExceptionGroup("g", [Boom("first"), Boom("second")]), "error", "Boom: first"),
