@@ -160,7 +160,7 @@ async def ask(client: httpx.AsyncClient, action: str, **parameters: str) -> dict
     """
     try:
         response = await client.get(f"/JSON/{action}/", params=parameters)
-    except httpx.RemoteProtocolError as error:
+    except (httpx.RemoteProtocolError, httpx.ReadError) as error:
         raise ZapFailed(action, REFUSES, is_away=True) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ZapFailed(action, str(error) or type(error).__name__, is_away=True) from error
