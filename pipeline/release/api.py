@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import functools
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -14,6 +15,7 @@ from pipeline.errors import EXIT_WAITING, PipelineError
 from pipeline.text import clean
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator, Mapping
 
     import httpx
@@ -75,8 +77,9 @@ class Api:
         """Lend a session."""
         import httpx
 
-        timeout = httpx.Timeout(TIMEOUT_S)
-        with httpx.Client(headers=dict(self.headers), timeout=timeout, follow_redirects=True) as client:
+        timeout, headers = httpx.Timeout(TIMEOUT_S), dict(self.headers)
+        trust = _trust()
+        with httpx.Client(headers=headers, timeout=timeout, follow_redirects=True, verify=trust) as client:
             yield Session(api=self, client=client)
 
 
@@ -182,6 +185,14 @@ class Session:
                 time.sleep(self.api.pause_s * 2.0**attempt)
             else:
                 return
+
+
+@functools.cache
+def _trust() -> ssl.SSLContext:
+    """Return whose certificates count; reading them takes longer than many requests."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def limit_of(answer: httpx.Response) -> float | None:

@@ -69,7 +69,7 @@ class GitHub:
                 if name not in wanted and release["draft"]:
                     self._remove(session, plan, asset)
             for one in files:
-                self._bring(session, plan, one)
+                self._bring(session, plan, release, one)
 
     def is_published(self, plan: ReleasePlan) -> bool:
         with self.api.open() as session:
@@ -155,22 +155,28 @@ class GitHub:
             release = self._ours(session, plan) or release
         return release
 
-    def _bring(self, session: Session, plan: ReleasePlan, one: Delivered) -> None:
-        session.until(lambda: self._has(session, plan, one), lambda: self._upload(session, plan, one))
+    def _bring(self, session: Session, plan: ReleasePlan, release: Release, one: Delivered) -> None:
+        session.until(
+            lambda: self._has(session, plan, release, one),
+            lambda: self._upload(session, plan, release, one),
+        )
 
-    def _has(self, session: Session, plan: ReleasePlan, one: Delivered) -> bool:
-        """Whether the file is there; one that differs is removed from a draft.
+    def _has(self, session: Session, plan: ReleasePlan, release: Release, one: Delivered) -> bool:
+        """Whether the file is there now; one that differs is removed from a draft.
 
         Raises:
             ForgeConflict: It differs, and the release is published.
         """
-        release = self._ours(session, plan)
-        asset = _assets(release).get(one.name) if release is not None else None
-        if release is None or asset is None:
+        path = f"/repos/{self.repository}/releases/{release['id']}"
+        now = session.json("GET", path, f"look at the release `{plan.tag}`")
+        if now is None:
+            raise ForgeConflict(plan.tag, "somebody removed it meanwhile")
+        asset = _assets(now).get(one.name)
+        if asset is None:
             return False
         if _is_same(session, asset, one):
             return True
-        if not release["draft"]:
+        if not now["draft"]:
             raise ForgeConflict(plan.tag, f"its file `{one.name}` differs, and it is published")
         self._remove(session, plan, asset)
         return False
@@ -179,22 +185,18 @@ class GitHub:
         path = f"/repos/{self.repository}/releases/assets/{asset['id']}"
         session.ask("DELETE", path, f"replace `{asset['name']}` in the draft of `{plan.tag}`")
 
-    def _upload(self, session: Session, plan: ReleasePlan, one: Delivered) -> None:
-        release = self._ours(session, plan)
-        if release is None:
-            raise ForgeConflict(plan.tag, "its draft has gone")
+    def _upload(self, session: Session, plan: ReleasePlan, release: Release, one: Delivered) -> None:
         address = str(release["upload_url"]).partition("{")[0]
         if not address.startswith(self.api.address.partition("://")[0] + "://"):
             raise ForgeConflict(plan.tag, "the forge wants files, and the token, sent over another protocol")
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(one.size_bytes)}
         what = f"upload `{one.name}`"
+        url = f"{address}?name={quote(one.name)}"
         try:
-            session.ask(
-                "POST", f"{address}?name={quote(one.name)}", what, content=_stream(one), headers=headers
-            )
+            session.ask("POST", url, what, content=_stream(one), headers=headers)
         except ApiRefused as error:
             # Somebody, or an attempt whose answer was lost, was faster: what is there now is looked at.
-            if "already_exists" not in error.codes or not self._has(session, plan, one):
+            if "already_exists" not in error.codes or not self._has(session, plan, release, one):
                 raise
 
 
