@@ -44,6 +44,7 @@ NAME: Final = "trivy program"
 LIMIT_S: Final = 600.0
 MOST_BYTES: Final = 256 * 1024**2
 SCHEMA: Final = 2
+THIRD_PARTY: Final = "third-party"
 QUIET: Final = (
     *("--format", "json", "--scanners", "vuln", "--list-all-pkgs", "--quiet", "--exit-code", "0"),
     *("--skip-db-update", "--skip-java-db-update", "--offline-scan"),
@@ -177,9 +178,14 @@ def _result(table: Mapping[str, Any]) -> TrivyResult:
         target=str(table["Target"]),
         kind=str(table["Class"]),
         type=str(table.get("Type") or ""),
-        packages=tuple(_package(one) for one in table.get("Packages") or ()),
+        packages=tuple(_package(one) for one in table.get("Packages") or () if not _is_of_others(one)),
         vulnerabilities=tuple(_vulnerability(one) for one in table.get("Vulnerabilities") or ()),
     )
+
+
+def _is_of_others(table: Mapping[str, Any]) -> bool:
+    """Whether trivy takes a package for none of the distribution's: from 0.74 on it lists and skips these."""
+    return (table.get("Repository") or {}).get("Class") == THIRD_PARTY
 
 
 def _package(table: Mapping[str, Any]) -> TrivyPackage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -94,6 +95,20 @@ def test_what_it_finds_is_told_when_its_database_knows_a_canary(tmp_path: Path) 
         (("Trivy", "HIGH"),),
         ("9-1",),
     )
+
+
+def test_a_package_that_it_lists_and_skips_is_not_called_clean(tmp_path: Path) -> None:
+    """From 0.74 on it judges none that is of somebody else's repository; its report says so and no more."""
+    others = {"Name": "docker-ce", "Version": "27.0", "Release": "1", "Repository": {"Class": "third-party"}}
+    result = system_result()
+    image = report({**result, "Packages": [*result["Packages"], others]})
+    program = trivy(tmp_path, {"version": VERSION, "image": image, "sbom": SUNG})
+    docker = replace(BASH, name="docker-ce", version="27.0-1")
+
+    told, _ = ask(program, tmp_path, BASH, docker)
+
+    assert told.answer.judged == {BASH.key}
+    assert told.answer.unknown == {docker.key: "Trivy did not list it"}
 
 
 def test_silence_without_a_canary_says_nothing(tmp_path: Path) -> None:
