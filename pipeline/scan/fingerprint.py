@@ -69,7 +69,7 @@ def identify_each(
         if isinstance(place, InFile) and place.path in texts and one.kind != "secret":
             if place.path != path:
                 path, file = place.path, spots.of(place.path, texts[place.path])
-            symbol, named_by = file.at(place.line, mask=not HARD_CODED.isdisjoint(one.cwe))
+            symbol, named_by = file.at(place.line, place.column, mask=not HARD_CODED.isdisjoint(one.cwe))
             one = replace(one, place=replace(place, symbol=place.symbol or symbol, snippet=named_by))
         named[number][index] = _named(one, seen[number])
     return named

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Told: TypeAlias = dict[str, tuple[str, str]]  # symbol and snippet by line, such as "12" or "12 masked"
+Told: TypeAlias = dict[str, tuple[str, str]]  # symbol and snippet by place, such as "12:1" or "12:1 masked"
 
-VERSION: Final = f"1 python{sys.version_info[0]}.{sys.version_info[1]}"  # how Python writes code out differs
+VERSION: Final = f"2 python{sys.version_info[0]}.{sys.version_info[1]}"  # how Python writes code out differs
 _SPACE: Final = re.compile(r"\s+")
 
 
@@ -64,13 +64,14 @@ class FileSpots:
         self._told = told
         self._source: SourceText | None = None
 
-    def at(self, line: int, *, mask: bool) -> tuple[str, str]:
-        """The symbol around a line, and what names the statement there (see `snippet`)."""
-        key = f"{line} masked" if mask else str(line)
+    def at(self, line: int, column: int, *, mask: bool) -> tuple[str, str]:
+        """The symbol around a place, and what names the statement there (see `snippet`)."""
+        key = f"{line}:{column}" + (" masked" if mask else "")
         if key not in self._told:
             if self._source is None:
                 self._source = read_source(self._path, self._text)
-            self._told[key] = (self._source.at(line)[0], snippet(self._source, line, mask=mask))
+            symbol = self._source.at(line, column)[0]
+            self._told[key] = (symbol, snippet(self._source, line, column, mask=mask))
         return self._told[key]
 
 
@@ -81,8 +82,12 @@ class SourceText:
     lines: tuple[str, ...]
     tree: ast.Module | None = None  # of Python that parses
 
-    def at(self, line: int) -> tuple[str, ast.stmt | None]:
-        """The innermost symbol and statement around a line; "" at the top of the module."""
+    def at(self, line: int, column: int = 0) -> tuple[str, ast.stmt | None]:
+        """The innermost symbol and statement around a place; "" at the top of the module.
+
+        Several statements may share a line, which a formatter puts on lines of their own: the column tells
+        which is meant, from 1; of an unknown column, 0, it is the innermost.
+        """
         symbols: list[tuple[int, str]] = []  # with how many lines they have
         statements: list[tuple[int, ast.stmt]] = []
         around: list[tuple[ast.AST, str]] = [] if self.tree is None else [(self.tree, "")]
@@ -96,12 +101,21 @@ class SourceText:
                     top = min([first, *(one.lineno for one in child.decorator_list)])
                     if top <= line <= last:
                         symbols.append((last - top, inner))
-                if first <= line <= last:
-                    statements.append((last - first, child))
+                if first <= line <= last and self._begins_by(child, line, column):
+                    statements.insert(0, (last - first, child))
                 if top <= line <= last:
                     around.append((child, inner))
         symbol = min(symbols, key=lambda one: one[0])[1] if symbols else ""
         return symbol, min(statements, key=lambda one: one[0])[1] if statements else None
+
+    def _begins_by(self, node: ast.stmt, line: int, column: int) -> bool:
+        """Whether a statement on a line begins at a column of it or before; the last that does is meant.
+
+        What stands after it, such as a comment or a `;`, is its own.
+        """
+        if not column or node.lineno != line or line > len(self.lines):
+            return True
+        return node.col_offset <= len(self.lines[line - 1][: column - 1].encode("utf-8", "surrogatepass"))
 
 
 def _inside(node: ast.AST) -> Iterator[ast.stmt]:
@@ -125,13 +139,13 @@ def read_source(path: str, text: str) -> SourceText:
         return SourceText(lines)
 
 
-def snippet(source: SourceText, line: int, *, mask: bool = False) -> str:
-    """Name what stands at a line by its content: 16 hex digits; "" where there is no such line.
+def snippet(source: SourceText, line: int, column: int = 0, *, mask: bool = False) -> str:
+    """Name what stands at a place by its content: 16 hex digits; "" where there is no such line.
 
     Args:
         mask: Leave literals out, which are the secret itself.
     """
-    _, node = source.at(line)
+    _, node = source.at(line, column)
     if node is not None and (text := _unparsed(_head(node, mask=mask))):
         return _hash(text)
     if not 0 < line <= len(source.lines):

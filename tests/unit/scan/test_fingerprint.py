@@ -56,6 +56,36 @@ def test_a_finding_keeps_its_name_when_only_the_layout_changes(text: str, lines:
     assert ids(text, *lines) == ids(CODE, 5, 11)
 
 
+PACKED = """def run(first, second):
+    if first: exec(first); eval(second)
+    for one in first: exec(one)
+"""
+UNPACKED = """def run(first, second):
+    if first:
+        exec(first)
+        eval(second)
+    for one in first:
+        exec(one)
+"""
+
+
+@pytest.mark.parametrize(
+    ("packed", "unpacked"),
+    [((2, 15), (3, 9)), ((2, 28), (4, 9)), ((3, 23), (6, 9)), ((2, 8), (2, 8)), ((3, 0), (6, 0))],
+    ids=["first-of-a-line", "second-of-a-line", "inside", "the-condition", "without-a-column"],
+)
+def test_statements_of_one_line_keep_their_names_on_lines_of_their_own(
+    packed: tuple[int, int], unpacked: tuple[int, int]
+) -> None:
+    """As formatters put them; the column tells which of them is meant."""
+    before, after = (
+        identify([finding(place=InFile(path="a.py", line=at[0], column=at[1]))], {"a.py": text})[0].id
+        for at, text in ((packed, PACKED), (unpacked, UNPACKED))
+    )
+
+    assert before == after
+
+
 def test_a_second_equal_line_is_a_second_finding() -> None:
     """The first keeps its name, the new one gets its own: nothing hides behind an old finding."""
     line = "    hashlib.md5(data)\n"
