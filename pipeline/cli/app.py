@@ -31,6 +31,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "report": "Write the report of a run again from what it recorded.",
     "findings": "Look at what the scanners of a run found, and waive what the team lives with.",
     "baseline": "Keep the file of findings that were there before.",
+    "release": "Plan, publish and verify releases.",
     "cache": "Show or prune the cache of stage results; carry the engine's to other machines.",
     "engine": "Look after the embedded engine.",
     "doctor": "Check this machine and say how to mend what is found.",

@@ -38,9 +38,10 @@ DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 class Unfit(RefusedByPolicy):
     """A file or an image cannot be part of this release."""
 
-    def __init__(self, name: str, why: str) -> None:
+    def __init__(self, name: str, why: str, hint: str | None = None) -> None:
         super().__init__(f"cannot release `{name}`: {why}")
         self.name = name
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +247,8 @@ def _check_version(path: Path, version: Version) -> None:
     except InvalidVersion:
         is_same = False
     if not is_same:
-        raise Unfit(path.name, f"it says that it is version {plain(told) or 'nothing'}, not {version.pep440}")
+        why = f"it says that it is version {plain(told) or 'nothing'}, not {version.pep440}"
+        raise Unfit(path.name, why, "build it as that version, or remove it if it is an old one")
 
 
 def _bill(

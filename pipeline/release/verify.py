@@ -58,7 +58,8 @@ class Evidence:
     repository: Repository
     remote: str | None
     signers: Path | None = None  # of ssh keys that count
-    files: Sequence[Path] = ()  # files of the release that lie here
+    files: Sequence[Path] = ()  # that have to be of the release
+    perhaps: Sequence[Path] = ()  # that may be, by their names
     attestation: Path | None = None  # None: the forge's
     forge: Forge | None = None
     deployments: Deployments | None = None
@@ -104,7 +105,7 @@ def verify(tag: str, evidence: Evidence) -> Verified:
     return Verified(
         tag=tag,
         checks=(
-            Check(name="tag", result="good", what=f"carries {len(message.subjects)} digests"),
+            Check(name="tag", result="good", what="annotated, and carries digests"),
             _signature(tag, message, evidence),
             *_remote(tag, evidence),
             *_attestation(tag, message, evidence),
@@ -192,7 +193,11 @@ def _files(tag: str, message: TagMessage, evidence: Evidence) -> list[Check]:
     shown = evidence.forge.files(tag) if evidence.forge is not None else None
     if evidence.forge is not None and shown is None:
         checks.append(Check(name="forge", result="bad", what="it shows no release of this tag"))
-    here = {path.name: str(digest_file(path)) for path in evidence.files}
+    candidates = {path.name: path for path in evidence.perhaps if path.name in message.files}
+    here = {
+        name: str(digest_file(path))
+        for name, path in {**candidates, **{path.name: path for path in evidence.files}}.items()
+    }
     for name, digest in message.files.items():
         found = [table[name] for table in (here, shown or {}) if name in table]
         if shown is not None and name not in shown:
