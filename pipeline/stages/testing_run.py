@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 NOTES: Final = f"{REPORTS}/.notes"
 PLUGIN: Final = "/opt/pipeline"
 TAIL_LINES: Final = 200  # of each stream of a runner that broke
+MOST_KEPT_BYTES: Final = 4 << 30  # of one file beside the reports
 FLAKY_TOLD: Final = 20
 SHARD_S: Final = 20.0  # "auto" makes no shard shorter than this
 KILLED: Final = 125
@@ -229,7 +230,11 @@ def read_left(job: Job, code: int, files: Mapping[str, Path], label: str) -> Ran
     folder = f"{label.replace(' ', '-')}/" if label else ""
     for name, path in files.items():
         is_report = name == "coverage.xml" or (name == "junit.xml" and results is not None)
-        if not name.startswith(".notes/") and not is_report:
+        if name.startswith(".notes/") or is_report:
+            continue
+        if path.stat().st_size > MOST_KEPT_BYTES:
+            job.ctx.log(f"{name} is not kept: it has more than {MOST_KEPT_BYTES >> 30} GiB\n")
+        else:
             job.ctx.keep(f"{folder}{name}", path)
     coverage = files["coverage.xml"].read_bytes() if "coverage.xml" in files else None
     left = Ran(code=code, results=results, problem=problem, coverage=coverage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -197,12 +198,13 @@ def test_what_a_killed_export_left_is_removed(tmp_path: Path) -> None:
     source, target, notes = tmp_path / "source", tmp_path / "target", tmp_path / "notes"
     (source / "sub").mkdir(parents=True)
     with open(source / "sub/big", "wb") as big:
-        big.truncate(2 << 30)  # sparse: it takes seconds to copy
+        big.writelines(b"x" * (1 << 20) for _ in range(400))  # it takes a while to copy
     writer = subprocess.Popen([sys.executable, "-c", WRITER, notes, source, target])
     try:
         deadline = time.monotonic() + 30
         while not list(target.glob("sub/.*.part")) and time.monotonic() < deadline:
             time.sleep(0.01)
+        writer.send_signal(signal.SIGSTOP)
         (left,) = target.glob("sub/.*.part")
         (target / "sub" / ".0123456789abcdef.part").write_text("of the user")
 
@@ -224,3 +226,22 @@ def test_an_export_that_cannot_be_noted_is_an_error(tmp_path: Path) -> None:
         pytest.fail("it must not begin")
 
     assert str(caught.value) == f"cannot note an export in `{tmp_path}/notes`: file exists"
+
+
+def test_holes_of_a_file_stay_holes(source: Path, tmp_path: Path) -> None:
+    """A terabyte of nothing takes no room on the host, and what is between the holes is whole."""
+    with (source / "sparse").open("wb") as file:
+        file.write(b"begin")
+        file.seek(1 << 30)
+        file.write(b"x" * 3_000_000 + b"end")
+        file.truncate(1 << 40)
+
+    export_directory(source, tmp_path / "target", wipe=False)
+
+    found = (tmp_path / "target/sparse").stat()
+    with (tmp_path / "target/sparse").open("rb") as file:
+        begin = file.read(6)
+        file.seek((1 << 30) - 1)
+        middle = file.read(3_000_005)
+    assert (found.st_size, found.st_blocks * 512 < 10_000_000) == (1 << 40, True)
+    assert (begin, middle) == (b"begin\0", b"\0" + b"x" * 3_000_000 + b"end\0")
