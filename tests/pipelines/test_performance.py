@@ -183,8 +183,8 @@ def test_a_service_whose_own_check_fails_is_told_with_its_last_words(project: Re
 
     assert ran.outcomes["performance"] == "error"
     assert (
-        'the service never became healthy: its image\'s check `sh -c test -z "$SICK"` ended with exit code 1; '
-        "its last lines:\n  listening"
+        'the service never became healthy: its image\'s check `sh -c test -z "$SICK"` ended with '
+        "exit code 1; its last lines:\n  listening"
     ) in ran.stdout + ran.stderr
 
 
