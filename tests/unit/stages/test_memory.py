@@ -14,7 +14,7 @@ from pipeline.scan.lint.shape import Shape
 from pipeline.scan.lint.vulture import Vulture
 from pipeline.scan.sast.bandit import Bandit
 from pipeline.scan.sast.ruff import Ruff
-from pipeline.scan.scanner import Coverage, Missed, Scan, Settling, Target
+from pipeline.scan.scanner import Coverage, Missed, Scan, Settling, Target, unchecked
 from pipeline.stages.looking import look_again
 from pipeline.stages.memory import (
     Memory,
@@ -183,7 +183,8 @@ def test_only_sound_answers_are_remembered() -> None:
 
     assert learned(empty, scan("error", "boom"), DIGESTS) == empty
     assert learned(empty, scan("incomplete", "a rule is broken"), DIGESTS) == empty
-    part = learned(empty, scan("incomplete", "1 files were not checked", ("b.py",)), DIGESTS)
+    gone = (Missed(what="b.py", why="it does not parse"),)
+    part = learned(empty, scan("incomplete", unchecked(gone), ("b.py",)), DIGESTS)
     assert (list(part.files), part.scanner, part.version) == (["a.py"], "bandit", "1")
     whole = learned(empty, scan("complete"), DIGESTS)
     assert [len(whole.files[path].findings) for path in DIGESTS] == [1, 0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.scan.finding import InFile
-from pipeline.scan.scanner import Command, Coverage, Missed, Ran, Scan
+from pipeline.scan.scanner import Command, Coverage, Missed, Ran, Scan, unchecked
 from pipeline.stages.contents import MOST_FILE_BYTES, Contents, Part, Texts, too_large
 from pipeline.stages.looking import PARTS, joined, parts_of, why_useless, with_large
 from tests.unit.scan.making import finding
@@ -47,6 +47,9 @@ def test_parts_hold_every_file_once() -> None:
     assert parts_of(names[:20]) == [names[:20]]
 
 
+GONE = (Missed(what="b.py", why="it does not parse"),)
+
+
 def scan(state: str, seen: int, missed: tuple[str, ...] = (), reason: str = "", line: int = 1) -> Scan:
     """The answer for a part."""
     coverage = Coverage(
@@ -64,13 +67,13 @@ def test_answers_for_parts_are_one_answer() -> None:
     whole = joined(
         [
             scan("complete", 3, line=7),
-            scan("incomplete", 2, ("b.py",), "1 files were not checked"),
+            scan("incomplete", 2, ("b.py",), unchecked(GONE)),
             scan("complete", 1),
         ]
     )
     broken = joined([scan("complete", 3), scan("error", 0, reason="`bandit` was ended by SIGSEGV")])
 
-    assert (whole.state, whole.reason) == ("incomplete", "1 files were not checked")
+    assert (whole.state, whole.reason) == ("incomplete", unchecked(GONE))
     assert (whole.coverage.seen, whole.coverage.expected) == (6, 7)
     assert [one.where for one in whole.findings] == ["a.py:1", "a.py:1", "a.py:7"]
     assert (broken.state, broken.reason) == ("error", "`bandit` was ended by SIGSEGV")
