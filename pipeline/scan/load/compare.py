@@ -36,6 +36,7 @@ WAKE_UPS_WEIGHT: Final = 0.5  # and so little sure that what the runs themselves
 WAKE_UPS_MAX: Final = 3.0
 WAKE_UPS_DOUBT: Final = 0.75  # that a slow-down must exceed where the machine was busier than before
 BUSIER: Final = 0.05  # lag over typical time by which a baseline was: then nothing found proves nothing
+MUCH_BUSIER: Final = 0.1  # by which the machine is now: that much is beyond correction
 BLOCKS: Final = 20  # a run is cut into about so many
 BLOCKS_MIN: Final = 8
 REQUESTS_MIN: Final = 100  # of an endpoint in each run; fewer are not compared
@@ -90,7 +91,7 @@ def compare(
             continue
         old = Series.of(known[one.name], before.generator.lag)
         new = Series.of(one, after.generator.lag)
-        if why := _too_little(old, new):
+        if why := _too_little(old, new) or _too_busy(old, new):
             left_out.append(NotCompared(endpoint=one.name, why=why))
             continue
         found = [_change(old, new, statistic, effect, chance) for statistic in statistics]
@@ -100,6 +101,11 @@ def compare(
         else:
             changes += found
     return changes, left_out
+
+
+def _too_busy(old: Series, new: Series) -> str:
+    """Where the machine is much busier than it was, every service is slower."""
+    return "the machine is much busier than for the baseline" if new.late - old.late > MUCH_BUSIER else ""
 
 
 def _unlike(before: Measurement, after: Measurement) -> str:
