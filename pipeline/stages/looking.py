@@ -50,16 +50,19 @@ SIGNALS: Final = range(129, 193)  # exit codes of what a signal ended
 async def run_scanners(
     ctx: Context, scanners: Sequence[CommandScanner], files: Mapping[str, bytes]
 ) -> list[Scan]:
-    """Run scanners side by side over the project, each in a container with its own tool; answers in order.
+    """Run scanners over the project, each in a container with its own tool; answers in order.
 
-    One that cannot be installed is unavailable; the others look all the same.
+    As many run side by side as there are processors: more are no sooner done and take more memory. One that
+    cannot be installed is unavailable; the others look all the same.
     """
     import anyio
 
     answers: dict[int, Scan] = {}
+    processors = anyio.CapacityLimiter(os.cpu_count() or 1)
 
     async def work(number: int) -> None:
-        answers[number] = await look(ctx, scanners[number], files)
+        async with processors:
+            answers[number] = await look(ctx, scanners[number], files)
 
     async with anyio.create_task_group() as group:
         for number in range(len(scanners)):
