@@ -17,6 +17,7 @@ from pipeline.errors import EXIT_OK, RefusedByPolicy
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pipeline.config import Config
     from pipeline.release.plan import NothingToRelease, ReleasePlan
     from pipeline.release.publish import Places
     from pipeline.release.verify import Verified
@@ -131,7 +132,7 @@ def publish(
         return _nothing(made, as_json=as_json)
     if expect is not None and expect != made.digest:
         raise PlanChanged(expect, made.digest)
-    if _settings(root).when == "after_health" and not without_health:
+    if _config(root).release.when == "after_health" and not without_health:
         require_health(dict(made.images), None)
     keep_out_of_git(root / STATE)
 
@@ -181,7 +182,8 @@ def verify(
     from pipeline.release.verify import verify as look
 
     root = find_root(directory)
-    settings, repository = _settings(root), Repository(root=root)
+    config, repository = _config(root), Repository(root=root)
+    settings = config.release
     repository.head()
     url = repository.remote_url(settings.remote)
     kept = folder_of(root / STATE, tag)
@@ -194,17 +196,17 @@ def verify(
             files=files,
             perhaps=[*find_files(root, settings.files), *find_files(kept, ("*",))],
             attestation=attestation or _existing(kept / ATTESTATION_FILE),
-            forge=open_forge(settings, url, os.environ),
+            forge=open_forge(settings, url, os.environ, config.network.ca_bundle or ""),
         ),
     )
     _tell(found, as_json=as_json)
     return found.exit_code
 
 
-def _settings(root: Path) -> Any:
+def _config(root: Path) -> Config:
     from pipeline.config import load_config
 
-    return load_config(root).release
+    return load_config(root)
 
 
 def _made(root: Path, asked: Mapping[str, Any]) -> tuple[ReleasePlan | NothingToRelease, Places]:
@@ -213,10 +215,10 @@ def _made(root: Path, asked: Mapping[str, Any]) -> tuple[ReleasePlan | NothingTo
     from pipeline.release.plan import NothingToRelease, Request, make_plan
     from pipeline.release.repository import Repository
 
-    settings = _settings(root)
-    repository = Repository(root=root)
+    config, repository = _config(root), Repository(root=root)
+    settings = config.release
     repository.head()  # the clearest words where there is nothing to release from
-    places = find_places(repository, settings, root / STATE, os.environ)
+    places = find_places(repository, settings, root / STATE, os.environ, config.network.ca_bundle or "")
     files = list(asked["files"]) or find_files(root, settings.files)
     request = Request(
         name=project_name(root),

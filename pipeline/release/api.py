@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 from pipeline.config import redact_url
-from pipeline.errors import EXIT_WAITING, PipelineError
+from pipeline.errors import EXIT_WAITING, PipelineError, UsageError
 from pipeline.text import clean
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Api:
     address: str  # URL without a slash at its end
     headers: Mapping[str, str] = field(repr=False)
     access_hint: str
+    ca_bundle: str = ""  # path of a PEM file; "" for the certificates of the system
     pause_s: float = PAUSE_S  # before the second attempt; doubles
     longest_wait_s: float = LONGEST_WAIT_S
 
@@ -78,7 +79,7 @@ class Api:
         import httpx
 
         timeout, headers = httpx.Timeout(TIMEOUT_S), dict(self.headers)
-        trust = _trust()
+        trust = _trust(self.ca_bundle)
         with httpx.Client(headers=headers, timeout=timeout, follow_redirects=True, verify=trust) as client:
             yield Session(api=self, client=client)
 
@@ -188,11 +189,16 @@ class Session:
 
 
 @functools.cache
-def _trust() -> ssl.SSLContext:
+def _trust(ca_bundle: str) -> ssl.SSLContext:
     """Return whose certificates count; reading them takes longer than many requests."""
-    import httpx
+    import ssl
 
-    return httpx.create_ssl_context()
+    try:
+        return ssl.create_default_context(cafile=ca_bundle or None)
+    except OSError as error:  # `SSLError` is one
+        raise UsageError(
+            f"cannot read the certificates in `{ca_bundle}`: {error.strerror or error}"
+        ) from error
 
 
 def limit_of(answer: httpx.Response) -> float | None:

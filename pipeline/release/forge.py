@@ -9,7 +9,6 @@ import re
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
-from pipeline.digest import digest_bytes
 from pipeline.errors import RefusedByPolicy, UsageError
 from pipeline.release.remote import to_web_address
 
@@ -77,12 +76,9 @@ def plan_of(body: str | None) -> str | None:
     return match[1] if match else None
 
 
-def digest_of_answer(data: bytes) -> str:
-    """Return the digest of a downloaded file."""
-    return digest_bytes(data)
-
-
-def open_forge(settings: ReleaseSettings, remote_url: str, environ: Mapping[str, str]) -> Forge | None:
+def open_forge(
+    settings: ReleaseSettings, remote_url: str, environ: Mapping[str, str], ca_bundle: str = ""
+) -> Forge | None:
     """Return the forge of the settings; None for none. No request is made.
 
     Tokens: `GITHUB_TOKEN` or `GH_TOKEN`; `GITLAB_TOKEN`, or in its CI `CI_JOB_TOKEN`.
@@ -93,21 +89,20 @@ def open_forge(settings: ReleaseSettings, remote_url: str, environ: Mapping[str,
     """
     if settings.forge == "none":
         return None
-    address = to_web_address(remote_url)
-    parts = urlsplit(address)
-    repository = settings.forge_repository or parts.path.strip("/")
+    parts = urlsplit(to_web_address(remote_url))
+    host, repository = parts.hostname or "", settings.forge_repository or parts.path.strip("/")
     if not re.fullmatch(r"[\w.-]+(?:/[\w.-]+)+", repository):
         raise ForgeUnknown(f"`{repository}` is no owner and name")
-    if settings.forge_api is None and not parts.hostname:
+    if settings.forge_api is None and not host:
         raise ForgeUnknown("the remote is not on the web")
     if settings.forge == "github":
-        from pipeline.release.github import GitHub, api_of
+        from pipeline.release import github
 
-        return GitHub(api=api_of(settings.forge_api, parts.hostname or "", environ), repository=repository)
-    from pipeline.release.gitlab import GitLab
-    from pipeline.release.gitlab import api_of as gitlab_api_of
+        api = github.api_of(settings.forge_api, host, environ, ca_bundle)
+        return github.GitHub(api=api, repository=repository)
+    from pipeline.release import gitlab
 
-    return GitLab(api=gitlab_api_of(settings.forge_api, parts.hostname or "", environ), project=repository)
+    return gitlab.GitLab(api=gitlab.api_of(settings.forge_api, host, environ, ca_bundle), project=repository)
 
 
 def token_of(names: Sequence[str], environ: Mapping[str, str]) -> str:

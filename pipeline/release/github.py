@@ -23,7 +23,7 @@ CHUNK_BYTES: Final = 1 << 20
 Release = dict[str, Any]
 
 
-def api_of(address: str | None, host: str, environ: Mapping[str, str]) -> Api:
+def api_of(address: str | None, host: str, environ: Mapping[str, str], ca_bundle: str = "") -> Api:
     """Return the API of a host of GitHub.
 
     Raises:
@@ -38,6 +38,7 @@ def api_of(address: str | None, host: str, environ: Mapping[str, str]) -> Api:
             "X-GitHub-Api-Version": "2022-11-28",
             "User-Agent": "dagger-pipeline",
         },
+        ca_bundle=ca_bundle,
         access_hint="GITHUB_TOKEN needs `contents: write` for this repository",
     )
 

@@ -24,7 +24,7 @@ TOKEN: Final = "GITLAB_TOKEN"  # noqa: S105 - the name of a variable
 JOB_TOKEN: Final = "CI_JOB_TOKEN"  # noqa: S105 - likewise
 
 
-def api_of(address: str | None, host: str, environ: Mapping[str, str]) -> Api:
+def api_of(address: str | None, host: str, environ: Mapping[str, str], ca_bundle: str = "") -> Api:
     """Return the API of a host of GitLab.
 
     Raises:
@@ -35,6 +35,7 @@ def api_of(address: str | None, host: str, environ: Mapping[str, str]) -> Api:
     return Api(
         address=(address or f"https://{host}/api/v4").rstrip("/"),
         headers={header: token, "User-Agent": "dagger-pipeline"},
+        ca_bundle=ca_bundle,
         access_hint=f"{TOKEN} needs the scope `api` for this project",
     )
 

@@ -64,6 +64,7 @@ class Index:
     environ: Mapping[str, str] = field(
         repr=False
     )  # of the program that uploads: UV_PUBLISH_TOKEN, and CI's own
+    ca_bundle: str = ""
     appears_within_s: float = APPEARS_WITHIN_S
 
     def missing(self, plan: ReleasePlan) -> list[Delivered]:
@@ -116,6 +117,8 @@ class Index:
         paths = [str(one.source) for one in files if isinstance(one.source, Path)]
         argv = [program, "publish", "--no-config", "--publish-url", self.upload, "--", *paths]
         environ = {**self.environ, "NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
+        if self.ca_bundle:
+            environ["SSL_CERT_FILE"] = self.ca_bundle
         if not any(
             name in environ for name in ("UV_PUBLISH_TOKEN", "UV_PUBLISH_PASSWORD", "UV_TRUSTED_PUBLISHING")
         ):
@@ -132,14 +135,16 @@ class Index:
         except subprocess.TimeoutExpired as error:
             raise UploadFailed(self.upload, f"nothing within {UPLOAD_LIMIT_S:.0f} s") from error
         if done.returncode != 0:
-            lines = [line.strip() for line in clean(done.stderr.decode(errors="replace")).splitlines()]
-            said = redact_url("; ".join(line for line in lines if line and not line.startswith("Publishing")))
+            said = _errors(done.stderr.decode(errors="replace"))
             hint = "UV_PUBLISH_TOKEN, or a trusted publisher with `id-token: write` in the workflow"
-            raise UploadFailed(self.upload, said[-600:] or "nothing was said", hint)
+            raise UploadFailed(self.upload, said, hint)
 
     def _api(self) -> Api:
         return Api(
-            address=self.simple, headers={"Accept": ACCEPT}, access_hint="the simple API must be readable"
+            ca_bundle=self.ca_bundle,
+            address=self.simple,
+            headers={"Accept": ACCEPT},
+            access_hint="the simple API must be readable",
         )
 
     def _listed(self, session: Session, project: str) -> dict[str, tuple[str, str]]:
@@ -156,7 +161,14 @@ class Index:
         return f"sha256:{hashlib.sha256(answer.content).hexdigest()}" if answer is not None else ""
 
 
-def open_index(settings: ReleaseSettings, environ: Mapping[str, str]) -> Index | None:
+def _errors(said: str) -> str:
+    """Return what the program says from its error on, in one line."""
+    lines = [line.strip() for line in clean(said).splitlines() if line.strip()]
+    starts = [at for at, line in enumerate(lines) if line.lower().startswith("error")]
+    return redact_url("; ".join(lines[starts[0] if starts else -1 :]))[:600] or "nothing was said"
+
+
+def open_index(settings: ReleaseSettings, environ: Mapping[str, str], ca_bundle: str = "") -> Index | None:
     """Return the index of the settings; None for none. No request is made.
 
     Raises:
@@ -174,7 +186,7 @@ def open_index(settings: ReleaseSettings, environ: Mapping[str, str]) -> Index |
         error = UsageError(f"cannot publish packages: nothing says where `{host}` lists its files")
         error.hint = "set `index_simple` in [tool.pipeline.release]"
         raise error
-    return Index(upload=settings.index, simple=simple.rstrip("/"), environ=environ)
+    return Index(upload=settings.index, simple=simple.rstrip("/"), environ=environ, ca_bundle=ca_bundle)
 
 
 def packages_in(plan: ReleasePlan) -> list[Delivered]:

@@ -26,7 +26,11 @@ FOLDER: Final = "releases"
 
 
 def find_places(
-    repository: Repository, settings: ReleaseSettings, folder: Path, environ: Mapping[str, str]
+    repository: Repository,
+    settings: ReleaseSettings,
+    folder: Path,
+    environ: Mapping[str, str],
+    ca_bundle: str = "",
 ) -> Places:
     """Return where releases go. Nothing is asked of anybody yet.
 
@@ -42,8 +46,8 @@ def find_places(
         folder=folder,
         remote=settings.remote if url else None,
         signer=find_signer(repository, settings),
-        forge=open_forge(settings, url, environ),
-        index=open_index(settings, environ),
+        forge=open_forge(settings, url, environ, ca_bundle),
+        index=open_index(settings, environ, ca_bundle),
     )
 
 
