@@ -148,7 +148,7 @@ class Deployer:
             kind=request.kind,
             old=deployment.old.id if deployment.old else "",
             new=new.id,
-            images={name: one.digest for name, one in new.services.items()},
+            images={name: one.image_digest for name, one in new.services.items()},
             commit=new.commit,
             version=new.version,
             actor=request.actor,

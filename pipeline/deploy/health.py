@@ -108,7 +108,9 @@ def _rules_of(release: Release, service: str) -> ReadySettings:
 
 def _names_of(release: Release, service: str) -> frozenset[str]:
     """What an instance may call what it runs."""
-    return frozenset({release.services[service].digest, release.version, release.commit, release.id} - {""})
+    return frozenset(
+        {release.services[service].image_digest, release.version, release.commit, release.id} - {""}
+    )
 
 
 def _shortest(release: Release) -> float:

@@ -35,8 +35,8 @@ class ReleasedService:
     secrets: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def digest(self) -> str:
-        """The image's digest, `sha256:…`."""
+    def image_digest(self) -> str:
+        """`sha256:…`. (Not called `digest`: by that name it would stand for all of this in a release's id.)"""
         return self.image.rpartition("@")[2]
 
 
@@ -50,7 +50,7 @@ class Release:
 
     def __post_init__(self) -> None:
         for name, service in self.services.items():
-            if not _DIGEST.fullmatch(service.digest):
+            if not _DIGEST.fullmatch(service.image_digest):
                 raise ImageNotPinned(name, service.image)
 
     @property
