@@ -36,7 +36,7 @@ class ReleasedService:
 
     @property
     def image_digest(self) -> str:
-        """`sha256:…`. (Not called `digest`: by that name it would stand for all of this in a release's id.)"""
+        """`sha256:…`. Called `digest`, it would stand for all of the service in the release's id."""
         return self.image.rpartition("@")[2]
 
 

@@ -93,12 +93,12 @@ async def test_only_one_of_two_gets_it(tmp_path: Path) -> None:
 
 async def test_it_is_renewed_while_work_goes_on_and_free_after(tmp_path: Path) -> None:
     """With the step that is at work."""
-    lock = _lock(tmp_path, "ann", ttl_s=0.3)
+    lock = _lock(tmp_path, "ann", ttl_s=1.8)
     lease = await lock.take()
 
     async with lock.kept(lease):
         lock.step = "bake"
-        await anyio.sleep(0.5)
+        await anyio.sleep(0.8)
         seen = await lock.look()
     after = await lock.look()
 

@@ -151,10 +151,8 @@ def test_only_what_was_watched_to_its_end_goes_on(step: StepId, event: str, what
     found = decide_resolution(lines, STEPS)
 
     place = [one.id for one in STEPS].index(step)
-    assert found.what == what
-    assert found.step == (
-        max(one.step for one in lines if one.event == "done") + 1 if what == "forward" else place
-    )
+    after = max(one.step for one in lines if one.event == "done") + 1
+    assert (found.what, found.step) == (what, after if what == "forward" else place)
 
 
 def test_an_undo_that_began_is_finished() -> None:
