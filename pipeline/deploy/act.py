@@ -95,13 +95,25 @@ async def _move(target: Target, helpers: Helpers, deployment: Deployment, step: 
     return {}
 
 
+def migrating_service(deployment: Deployment) -> str:
+    """Return the service in whose container migrations run.
+
+    Raises:
+        TargetFailed: None is named, and several or none run what was built.
+    """
+    named = deployment.environment.deploy.migrations.service or ""
+    built = [name for name, one in deployment.new.services.items() if one.settings.image.startswith("built")]
+    if not named and len(built) != 1:
+        what = "cannot migrate: it is not said in which service's container"
+        raise TargetFailed(what, hint="set `deploy.migrations.service`")
+    return named or built[0]
+
+
 async def _migrate(target: Target, deployment: Deployment) -> str:
     settings = deployment.environment.deploy.migrations
-    built = [name for name, one in deployment.new.services.items() if one.settings.image.startswith("built")]
-    service = settings.service or (built[0] if len(built) == 1 else "")
-    if not service or settings.expand is None:
-        hint = "set `deploy.migrations.service`" if settings.expand else "set `deploy.migrations.expand`"
-        raise TargetFailed("cannot migrate: it is not said how, or in which service's container", hint=hint)
+    if settings.expand is None:
+        raise TargetFailed("cannot migrate: it is not said how", hint="set `deploy.migrations.expand`")
+    service = migrating_service(deployment)
     return await target.run(deployment, service, settings.expand, settings.timeout_s)
 
 

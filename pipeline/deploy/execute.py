@@ -41,7 +41,7 @@ class JournalBroken(PipelineError):
 
     def __init__(self, deployment: str, what: str) -> None:
         super().__init__(f"cannot resume deployment `{deployment}`: {what}")
-        self.hint = "look at what runs, then `pipeline lock break` with `--forget` to begin anew"
+        self.hint = "look at what runs, then `pipeline env lock break` with `--forget` to begin anew"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

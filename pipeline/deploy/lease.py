@@ -76,8 +76,8 @@ class LockHeld(RefusedByPolicy):
         )
         self.lease = lease
         self.hint = (
-            f"wait, look with `pipeline lock show {lease.environment}`, or if its owner is gone: "
-            f"`pipeline lock break {lease.environment}`"
+            f"wait, look with `pipeline env lock show {lease.environment}`, or if its owner is gone: "
+            f"`pipeline env lock break {lease.environment}`"
         )
 
 

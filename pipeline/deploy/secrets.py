@@ -39,16 +39,21 @@ class SecretGone(PipelineError):
 
 async def keep_secrets(state: State, values: Mapping[str, str]) -> dict[str, str]:
     """Keep values by name, and return the version of each: `v-` and 12 hexadecimal digits."""
-    if not values:
-        return {}
-    key = await _key(state)
-    versions = {name: _version(key, name, value) for name, value in values.items()}
+    versions = await find_versions(state, values)
     for name, value in values.items():
         record = _place(name, versions[name])
         data, version = await state.read(record)
         if not data:
             await state.write(record, write_record(Kept(value=value)), version=version)
     return versions
+
+
+async def find_versions(state: State, values: Mapping[str, str]) -> dict[str, str]:
+    """Return the version each value would be kept as, and keep none; makes the key if there is none."""
+    if not values:
+        return {}
+    key = await _key(state)
+    return {name: _version(key, name, value) for name, value in values.items()}
 
 
 async def read_secrets(state: State, versions: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.deploy.secrets import SecretGone, keep_secrets, read_secrets
+from pipeline.deploy.secrets import SecretGone, find_versions, keep_secrets, read_secrets
 from pipeline.deploy.state import LocalState
 
 if TYPE_CHECKING:
@@ -49,3 +49,13 @@ async def test_no_secrets_need_no_key(tmp_path: Path) -> None:
     state = LocalState(tmp_path)
 
     assert (await keep_secrets(state, {}), await state.names("")) == ({}, ())
+
+
+async def test_a_plan_names_versions_and_keeps_no_value(tmp_path: Path) -> None:
+    """What a plan shows is what is deployed afterwards."""
+    state = LocalState(tmp_path)
+
+    planned = await find_versions(state, {"TOKEN": "one"})
+
+    assert await state.names("secrets/TOKEN/") == ()
+    assert await keep_secrets(state, {"TOKEN": "one"}) == planned
