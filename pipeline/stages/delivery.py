@@ -1,7 +1,7 @@
 """Brings releases to environments: opens their targets and hands a deployment all that it needs from others.
 
-Stages and commands share it. What may be deployed is decided in `authorise`, what is in a release in `releases`;
-the order of a deployment is `deploy.execute`'s.
+Stages and commands share it. What may be deployed is decided in `authorise`, what is in a release in
+`releases`; the order of a deployment is `deploy.execute`'s.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
@@ -26,7 +26,7 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.stages.releases import make_release, secret_values
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -51,9 +51,7 @@ class TargetUnknown(UsageError):
 
     def __init__(self, environment: str, kind: str, known: Sequence[str]) -> None:
         names = ", ".join(f"`{name}`" for name in known)
-        super().__init__(
-            f"cannot open `{environment}`: target `{kind}` cannot be used yet; there are {names}"
-        )
+        super().__init__(f"cannot open `{environment}`: there is no target `{kind}` here, but {names}")
 
 
 class BackupFailed(PipelineError):
@@ -115,7 +113,7 @@ class Delivery:
     actor: str
     run: str
     secret: Callable[[str], str | None] = os.environ.get
-    authorise: Callable[[Asked, Deployment, Sequence[Step]], object] = field(default=_allow)
+    authorise: Callable[[Asked, Deployment, Sequence[Step]], Awaitable[None]] = _allow
     tell: Callable[[Told], None] = _tell_nobody
     keep: Callable[[Mapping[str, bytes]], None] = _keep_nothing
     judge: Judge | None = None  # None: by the environment's settings
@@ -200,8 +198,8 @@ class Delivery:
 def settings_for(environment: Environment, kind: Kind) -> Environment:
     """Return the settings a deployment of that kind goes by.
 
-    Going back analyses nothing: the release has run before, and what it goes back from is bad. It keeps the health
-    gate and the smoke checks, and has no canary, which would keep most of the traffic on the bad one.
+    Going back analyses nothing: the release has run before, and what it goes back from is bad. It keeps the
+    health gate and the smoke checks, and has no canary, which would keep most of the traffic on the bad one.
     """
     if kind != "rollback":
         return environment
@@ -246,7 +244,7 @@ async def check_smoke(
 
 
 async def is_pending(target: Target, lock: Lock, deployment: Deployment) -> bool:
-    """Say whether migrations are to be done: where nothing says it, there are some wherever any are declared."""
+    """Say whether migrations are to be done: where nothing can tell, whenever any are declared."""
     from pipeline.deploy.act import migrating_service
 
     migrations = deployment.environment.deploy.migrations
@@ -273,7 +271,7 @@ async def back_up(deployment: Deployment, root: Path) -> str:
         "PIPELINE_ENVIRONMENT": environment.name,
         "PIPELINE_RELEASE": deployment.new.id,
     }
-    argv = environment.deploy.backup or ()
+    argv = list(environment.deploy.backup or ())
     try:
         with anyio.fail_after(BACKUP_LIMIT_S):
             done = await anyio.run_process(argv, cwd=root, env=variables, check=False, stderr=subprocess.PIPE)

@@ -43,8 +43,8 @@ def test_a_held_lease_names_its_holder() -> None:
         "(run run-1, at step `bake`); it ends in 30 s unless renewed"
     )
     assert told.value.hint == (
-        "wait, look with `pipeline lock show production`, or if its owner is gone: "
-        "`pipeline lock break production`"
+        "wait, look with `pipeline env lock show production`, or if its owner is gone: "
+        "`pipeline env lock break production`"
     )
     assert told.value.exit_code == 3
 
