@@ -146,3 +146,16 @@ class Delivered:
     sbom: Artifact  # sbom.cdx.json
     components: int  # packages in it
     findings: Findings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """A version that went out."""
+
+    tag: str
+    version: str
+    commit: str
+    plan: str  # digest
+    steps: dict[str, str]  # "done", or "found" where it was done before
+    notes: Artifact
+    attestation: Artifact  # provenance.intoto.json

@@ -11,7 +11,15 @@ from tests.unit.release.world import ISOLATED, World, make_world
 if TYPE_CHECKING:
     from pathlib import Path
 
-CI = ("GITHUB_REF_NAME", "GITHUB_REF_TYPE", "GITHUB_WORKFLOW_REF", "CI_COMMIT_BRANCH", "CI_PROJECT_PATH")
+CI = (
+    "GITHUB_TOKEN",
+    "GH_TOKEN",
+    "GITHUB_REF_NAME",
+    "GITHUB_REF_TYPE",
+    "GITHUB_WORKFLOW_REF",
+    "CI_COMMIT_BRANCH",
+    "CI_PROJECT_PATH",
+)
 
 
 @pytest.fixture(autouse=True)
