@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args, get_origin
 
 from cattrs import (
     BaseValidationError,
@@ -20,6 +21,7 @@ from cattrs import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 
+from pipeline.config.delivery_policy import Moment
 from pipeline.config.release import TagPrefix
 from pipeline.config.values import (
     FINDING_KINDS,
@@ -45,6 +47,8 @@ from pipeline.config.values import (
 
 if TYPE_CHECKING:
     from pipeline.config.delivery import Environment
+
+T = TypeVar("T")
 
 
 class Unfit(ValueError):
@@ -96,6 +100,20 @@ def parse(values: Table) -> Config:
     return _converter().structure(values, Config)
 
 
+def find_problems_of(values: Table, kind: type[T]) -> list[tuple[str, str]]:
+    """Check tables of a file of their own, which become a `kind`: path and sentence of each problem."""
+    try:
+        parse_as(values, kind)
+    except BaseValidationError as error:
+        return list(_complaints(error, ()))
+    return []
+
+
+def parse_as(values: Table, kind: type[T]) -> T:
+    """Make a `kind` of tables in which `find_problems_of` found none."""
+    return _converter().structure(values, kind)
+
+
 def _complaints(error: BaseException, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Walk the validation errors: the path of each and its sentence."""
     if isinstance(error, ForbiddenExtraKeysError):
@@ -116,7 +134,8 @@ def _complaints(error: BaseException, path: tuple[str, ...]) -> Iterator[tuple[s
         for inner in other:
             yield from _complaints(inner, path)
     else:
-        yield ".".join(path), str(error)
+        missing = isinstance(error, KeyError)  # a key without a default
+        yield ".".join(path), "expected a value, got none" if missing else str(error)
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:
@@ -237,6 +256,18 @@ def parse_duration(text: str) -> float | None:
     return float(sum(float(number) * units[unit] for number, unit in re.findall(part, text))) or None
 
 
+def _moment(value: object) -> datetime:
+    moment = value
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+    if not isinstance(moment, datetime):
+        raise Unfit('a time such as "2026-12-18T18:00"', value)
+    return moment
+
+
 def _size(value: object) -> int:
     size = parse_size(value) if isinstance(value, str) else value
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
@@ -312,6 +343,7 @@ _HOOKS: Final[Mapping[Any, Callable[[object], Any]]] = {
     bool: _bool,
     str: _string,
     Seconds: _seconds,
+    Moment: _moment,
     Size: _size,
     Count: _whole(1),
     Times: _whole(0),

@@ -446,7 +446,7 @@ def performance_of(table: Table) -> PerformanceSettings:
 
 def key_of(name: str) -> str:
     """The key of a field in the file."""
-    return name.removesuffix("_s")
+    return name.removesuffix("_s").removesuffix("_")
 
 
 def suggest(word: str, known: Sequence[str]) -> str:
