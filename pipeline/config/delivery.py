@@ -170,16 +170,20 @@ class DeploySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookSettings:
-    """`commands`: what the target `command` runs for each step; each gets the release in its environment."""
+    """`commands`: what the target `command` runs for each step, on this machine.
 
-    live: Command | None = None  # prints the id of the release that runs, or nothing
+    Each knows the release by variables: see `deploy.targets.command`.
+    """
+
+    start: Command | None = None  # brings up a release; without `shift` it gets the traffic at once
+    live: Command | None = None  # prints the id of the release that runs, or nothing; None: as recorded
     fetch: Command | None = None
-    start: Command | None = None
-    ready: Command | None = None
-    shift: Command | None = None  # gets PIPELINE_SHARE, 0 to 100
-    drain: Command | None = None
+    ready: Command | None = None  # 0: the service in PIPELINE_SERVICE is well
+    preview: Command | None = None  # prints the URL at which only the new release answers
+    shift: Command | None = None  # gives the release PIPELINE_SHARE percent of the traffic
+    drain: Command | None = None  # takes the old release out of service
     remove: Command | None = None
-    logs: Command | None = None
+    logs: Command | None = None  # what it prints is kept as evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,8 +96,9 @@ def _find_misfits(one: Environment, known: tuple[str, ...]) -> Iterator[tuple[st
         yield "hosts", f"target `{one.target}` needs at least one, such as `unix:///var/run/docker.sock`"
     if one.target == "helm" and one.chart is None:
         yield "chart", "target `helm` needs one"
-    if one.target == "command" and one.commands.start is None:
-        yield "commands.start", "target `command` needs it"
+    for key in ("start", "ready") if one.target == "command" else ():
+        if getattr(one.commands, key) is None:
+            yield f"commands.{key}", "target `command` needs it"
     for key, other in (("promote_from", one.promote_from), ("standby_of", one.standby_of)):
         if other is not None and (other not in known or other == one.name):
             yield key, f"there is no other environment {show(other)}{suggest(other, known)}"
