@@ -125,23 +125,30 @@ class Lock:
     async def take(self, wait_s: float = 0.0, tell: Callable[[Lease], None] = lambda _: None) -> Lease:
         """Take it, waiting at most so long for its holder to end; `tell` hears who is waited for.
 
+        A holder that has not renewed while we waited for its whole term is gone, whatever its clock said.
+
         Raises:
             LockHeld: It is still held by somebody else.
         """
-        until = anyio.current_time() + wait_s
+        began = same_since = anyio.current_time()
+        last: Lease | None = None
         while True:
+            now = anyio.current_time()
             try:
-                return await self._take_now()
+                return await self._take_now(last if last and now - same_since > last.ttl_s else None)
             except LockHeld as held:
-                if anyio.current_time() >= until:
+                if now - began >= wait_s:
                     raise
-                tell(held.lease)
+                if held.lease != last:
+                    same_since = now
+                last = held.lease
+                tell(last)
                 await anyio.sleep(min(1.0, self.ttl_s / 6))
 
-    async def _take_now(self) -> Lease:
+    async def _take_now(self, stale: Lease | None) -> Lease:
         while True:
             current, version = await self._read()
-            gone = current.holder is not None and current.holder.is_gone()
+            gone = current == stale or (current.holder is not None and current.holder.is_gone())
             taken = decide_take(current, self.holder, self.ttl_s, self.clock(), gone=gone)
             try:
                 await self.state.write(NAME, write_record(taken), version=version)

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from pipeline.deploy.lease import NAME, Holder, Lease, Lock, LockHeld, LockLost, decide_take
-from pipeline.deploy.records import read_record
+from pipeline.deploy.records import read_record, write_record
 from pipeline.deploy.state import LocalState
 
 if TYPE_CHECKING:
@@ -89,6 +89,19 @@ async def test_only_one_of_two_gets_it(tmp_path: Path) -> None:
 
     assert taken.fence == lease.fence + 1
     assert told
+
+
+async def test_a_holder_that_renews_nothing_is_gone_whatever_its_clock_said(tmp_path: Path) -> None:
+    """A record from the future holds nobody for ever: it is watched for one term."""
+    lock = _lock(tmp_path, "bob", ttl_s=0.3)
+    future = replace(HELD, ttl_s=0.3, taken=9e9, renewed=9e9)
+    await lock.state.write(NAME, write_record(future), version="")
+
+    with pytest.raises(LockHeld):
+        await lock.take()
+    taken = await lock.take(wait_s=60)
+
+    assert (taken.holder, taken.fence) == (lock.holder, future.fence + 1)
 
 
 async def test_it_is_renewed_while_work_goes_on_and_free_after(tmp_path: Path) -> None:
