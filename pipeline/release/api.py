@@ -92,7 +92,7 @@ class Session:
     client: httpx.Client
 
     def ask(self, method: str, path: str, what: str, **more: Any) -> httpx.Response | None:
-        """Return a good answer; None for "not found".
+        """Return a good answer; None when what was asked for is not there.
 
         What may be asked twice is, when the API is busy; the rest is for the caller to find out about.
 
@@ -102,7 +102,7 @@ class Session:
             more: Arguments of `httpx.Client.request`; `content` may be a function that makes it.
 
         Raises:
-            ApiDenied: 401, or 403 for another reason than a limit.
+            ApiDenied: 401, 403 for another reason than a limit, or something to change was not found.
             ApiLimited: A limit on requests that lasts longer than we wait.
             ApiBusy: No answer, or 5xx.
             ApiRefused: Any other 4xx.
@@ -121,7 +121,7 @@ class Session:
                 continue
             pause = limit_of(answer)
             if pause is None:
-                return self._judged(answer, what)
+                return self._judged(method, answer, what)
             waited += pause
             if waited > self.api.longest_wait_s:
                 raise ApiLimited(what, pause)
@@ -145,13 +145,13 @@ class Session:
             raise ApiBusy(what, f"{_host(url)} answers {answer.status_code}: {said_by(answer)}")
         return answer
 
-    def _judged(self, answer: httpx.Response, what: str) -> httpx.Response | None:
+    def _judged(self, method: str, answer: httpx.Response, what: str) -> httpx.Response | None:
         status = answer.status_code
         if status < 400:
             return answer
-        if status == 404:
+        if status == 404 and method in ("GET", "HEAD", "DELETE"):
             return None
-        if status in (401, 403):
+        if status in (401, 403, 404):  # what one may not change is not found
             raise ApiDenied(what, status, said_by(answer), self.api.access_hint)
         raise ApiRefused(what, status, said_by(answer), _codes(answer))
 

@@ -120,12 +120,16 @@ def decide_next(history: History, wanted: str | None) -> Next:
     taken = [one.version for one in history.versions]
     if wanted is not None:
         return next_version(last, history.changes_since_last, taken=taken, wanted=wanted)
-    if history.asked is not None and history.kind is None:
-        by = "a Release-As footer"
-        return next_version(last, history.changes_since_last, taken=taken, wanted=history.asked, wanted_by=by)
     if history.since is not None and not history.changes:
         return Next(version=None, why=f"nothing changed since {history.since.version}")
-    return next_version(last, history.changes_since_last, kind=history.kind, taken=taken)
+    return next_version(
+        last,
+        history.changes_since_last,
+        kind=history.kind,
+        taken=taken,
+        wanted=history.asked,
+        wanted_by="a Release-As footer",
+    )
 
 
 def require_tags(

@@ -180,7 +180,10 @@ def next_version(
         NotAVersion: `wanted` is none, is taken, or does not come after `last`.
     """
     if wanted is not None:
-        return Next(version=_wanted(wanted, last, taken, wanted_by), why=f"{wanted_by} asks for it")
+        version = _wanted(wanted, last, taken, wanted_by)
+        if kind is not None and not version.kind:
+            version = _numbered(version, kind, taken)
+        return Next(version=version, why=f"{wanted_by} asks for it")
     if last is None and not changes:
         return Next(version=None, why="no commit changes anything")
     level = level_of(changes)
@@ -192,8 +195,13 @@ def next_version(
         base, why = last.raised(level), _because(level, changes)
     if kind is None:
         return Next(version=base, why=why)
+    return Next(version=_numbered(base, kind, taken), why=why)
+
+
+def _numbered(base: Version, kind: Prerelease, taken: Sequence[Version]) -> Version:
+    """Return the next version of this kind before `base`."""
     numbers = [one.n for one in taken if one.base == base and one.kind == kind]
-    return Next(version=replace(base, kind=kind, n=max(numbers, default=0) + 1), why=why)
+    return replace(base, kind=kind, n=max(numbers, default=0) + 1)
 
 
 def _wanted(text: str, last: Version | None, taken: Sequence[Version], by: str) -> Version:

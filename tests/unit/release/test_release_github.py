@@ -174,6 +174,18 @@ def test_a_token_that_may_not_write_changes_nothing(world: World, hub: GitHubSta
     assert (raised.value.exit_code, world.local_tags(), hub.releases) == (1, [], [])
 
 
+def test_a_repository_that_may_not_be_changed_is_said(world: World, hub: GitHubState, tmp_path: Path) -> None:
+    """What a token may not change is answered as if it were not there."""
+    hidden: Failure = (404, {}, {"message": "Not Found"})
+    hub.fail = lambda line, _: hidden if line.startswith("POST") else None
+
+    with pytest.raises(ApiDenied, match=r"cannot draft the release `v0\.1\.0`: the answer is 404") as raised:
+        publish(plan_of(world, tmp_path), world.places(forge=forge(hub)))
+
+    assert "contents: write" in (raised.value.hint or "")
+    assert hub.releases == []
+
+
 @pytest.mark.parametrize(
     "headers",
     [{"Retry-After": "1"}, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "0"}],

@@ -253,6 +253,22 @@ def test_a_branch_makes_pre_releases_and_counts_them(world: World) -> None:
     assert all(f"- {one} (" in release.notes for one in "abc")
 
 
+def test_a_footer_says_which_version_a_pre_release_is_before(world: World) -> None:
+    world.commit("feat: begin")
+    world.tag("v1.0.0")
+    world.git("checkout", "-q", "-b", "next")
+    world.commit("fix: a\n\nRelease-As: 2.0.0")
+    first = world.plan(NEXT)
+    world.tag(first.tag)
+    world.commit("fix: b")
+
+    assert [first.tag, world.plan(NEXT).tag, world.plan(NEXT, branch="main").tag] == [
+        "v2.0.0-rc.1",
+        "v2.0.0-rc.2",
+        "v2.0.0",
+    ]
+
+
 def test_a_pre_release_needs_something_new(world: World) -> None:
     world.commit("feat: begin")
     world.tag("v1.0.0")
