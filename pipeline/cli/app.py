@@ -31,6 +31,13 @@ COMMANDS: Final[Mapping[str, str]] = {
     "report": "Write the report of a run again from what it recorded.",
     "findings": "Look at what the scanners of a run found, and waive what the team lives with.",
     "baseline": "Keep the file of findings that were there before.",
+    "deploy": "Bring what was pushed to the environment ENV.",
+    "promote": "Bring what runs in the environment FROM to the environment TO.",
+    "rollback": "Go back, in the environment ENV, to RELEASE, or to the last good one.",
+    "status": "Show what runs in ENV, or in every environment that is declared.",
+    "history": "List the deployments of the environment ENV, the newest first.",
+    "approve": "Give one's signed word for exactly one deployment.",
+    "env": "Look at environments: settings, differences, drift, locks.",
     "release": "Plan, publish and verify releases.",
     "cache": "Show or prune the cache of stage results; carry the engine's to other machines.",
     "engine": "Look after the embedded engine.",
@@ -82,8 +89,8 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 good, 1 a stage failed, 2 wrong use or configuration, 3 refused by policy, "
-    "124 deadline, 130 interrupted.",
+    epilog="Exit codes: 0 good, 1 failed, 2 wrong use or configuration, 3 refused by policy, 4 rolled back, "
+    "5 rollback failed, 6 waiting, 7 resumable, 124 deadline, 130 interrupted.",
 )
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version."

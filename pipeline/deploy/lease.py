@@ -43,9 +43,13 @@ class Holder:
         own = os.getpid()
         return cls(actor=actor, run=run, host=_host(), boot=_boot(), process=own, born=_started_at(own) or "")
 
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine, since it was last started."""
+        return (self.host, self.boot) == (_host(), _boot())
+
     def is_gone(self) -> bool:
         """Whether the process is known to have ended; False also where that cannot be seen from here."""
-        return (self.host, self.boot) == (_host(), _boot()) and _started_at(self.process) != self.born
+        return self.is_here() and _started_at(self.process) != self.born
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,14 +28,21 @@ class Interrupts:
         last_words: Called before the process is ended by force, with the reason and the exit code; what it
             returns is said on standard error.
         grace_s: How long a clean stop may take.
+        code: The exit code of a process that is ended by force.
     """
 
     def __init__(
-        self, *, stop: Callable[[str], None], last_words: Callable[[str, int], str], grace_s: float
+        self,
+        *,
+        stop: Callable[[str], None],
+        last_words: Callable[[str, int], str],
+        grace_s: float,
+        code: int = 130,
     ) -> None:
         self._stop = stop
         self._last_words = last_words
         self._grace_s = grace_s
+        self._code = code
         self._count = 0
         self._before: dict[signal.Signals, Any] = {}
         self._timer: threading.Timer | None = None
@@ -69,12 +76,12 @@ class Interrupts:
         name = signal.Signals(number).name
         self._count += 1
         if self._count > 1:
-            self._end(f"killed by a second {name}", 130)
+            self._end(f"killed by a second {name}", self._code)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         reason = f"stages did not stop within {self._grace_s:g} s of {name}"
-        self.limit(self._grace_s + MARGIN_S, reason, 130)
+        self.limit(self._grace_s + MARGIN_S, reason, self._code)
         self._stop(name)
 
     def _end(self, reason: str, code: int) -> None:

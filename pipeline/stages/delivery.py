@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import anyio
 
 from pipeline.config.environments import load_environment
+from pipeline.config.lock import load_lock
 from pipeline.config.values import Seconds
 from pipeline.deploy.act import Helpers
 from pipeline.deploy.execute import Deployer
@@ -23,11 +24,10 @@ from pipeline.deploy.lease import Holder, Lock
 from pipeline.deploy.secrets import find_versions, keep_secrets
 from pipeline.deploy.watch import Watch
 from pipeline.errors import PipelineError, UsageError
-from pipeline.stages.releases import make_release, secret_values
+from pipeline.stages.releases import Parts, images_of, make_release, secret_values
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from pipeline.config import Config
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from pipeline.deploy.release import Release
     from pipeline.deploy.steps import Step
     from pipeline.deploy.target import Deployment, Target, Traffic
-    from pipeline.stages.releases import Parts
 
-    Opener: TypeAlias = Callable[["Delivery", Environment], AbstractAsyncContextManager[Target]]
+    Opener: TypeAlias = Callable[["Delivery", Environment], Target]
 
 BACKUP_LIMIT_S: Final = 3600.0
+CLOSE_LIMIT_S: Final = 5.0
 ROLLBACK_BAKE_S: Final = 5.0
 
 
@@ -128,7 +128,7 @@ class Delivery:
 
     @asynccontextmanager
     async def opened(self, environment: Environment) -> AsyncIterator[Target]:
-        """Lend the environment's target.
+        """Lend the environment's target; what runs there goes on afterwards.
 
         Raises:
             TargetUnknown: Nothing opens targets of its kind.
@@ -136,8 +136,13 @@ class Delivery:
         opener = self.openers.get(environment.target)
         if opener is None:
             raise TargetUnknown(environment.name, environment.target, list(self.openers))
-        async with opener(self, environment) as target:
+        target = opener(self, environment)
+        try:
             yield target
+        finally:
+            # Shielded, or an interrupt would leave connections; bounded, or a dead host would keep us.
+            with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
+                await target.close()
 
     def lock_of(self, environment: Environment, target: Target) -> Lock:
         """Return the environment's lock, for us."""
@@ -164,6 +169,26 @@ class Delivery:
         """
         values = secret_values(environment, self.secret)
         return make_release(environment, parts, await find_versions(target.state, values))
+
+    async def proved_parts(self, source: str, wanted: str = "") -> Parts:
+        """Return the images of what runs in an environment, or of a release that has come to stay there.
+
+        Raises:
+            NothingToPromote: It has proved nothing of that name.
+        """
+        from pipeline.deploy.promotion import choose_release
+
+        async with self.opened(self.environment(source)) as target:
+            entry = choose_release(source, await read_history(target.state), wanted)
+            release = await load_release(target.state, entry.new)
+        if release is None:
+            raise ReleaseUnknown(source, entry.new)
+        return Parts(
+            images=images_of(release),
+            pins=load_lock(self.root).names,
+            commit=release.commit,
+            version=release.version,
+        )
 
     def _helpers(self, asked: Asked, lock: Lock) -> Helpers:
         address = asked.environment.address or ""

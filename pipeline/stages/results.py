@@ -96,6 +96,47 @@ class Images:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PushedImage:
+    """One image where it can be deployed from; `reference` holds its digest."""
+
+    name: str
+    reference: str
+    digest: str
+    tags: tuple[str, ...] = ()  # (): there is no registry, and it stays in its archive
+    was_there: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushedImages:
+    """Every image of a run, as it is delivered."""
+
+    images: tuple[PushedImage, ...]
+    commit: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """How a stage has brought a release to an environment."""
+
+    environment: str
+    deployment: str
+    release: str
+    outcome: str  # "succeeded" or "already there"
+    images: dict[str, str]  # service to digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What was seen of a release that runs."""
+
+    environment: str
+    release: str
+    checks: tuple[str, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scanned:
     """One scanner: how it stands, and how much it looked at."""
 
