@@ -187,6 +187,21 @@ class HookSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesSettings:
+    """`kubernetes`: what the target of that name adds to its objects. Tuples are names of services."""
+
+    as_root: tuple[str, ...] = ()  # their images need it; all others must run as somebody else
+    writable: tuple[str, ...] = ()  # they write beside `/tmp` and their volumes
+    leave_s: Seconds = Seconds(15.0)  # a leaving pod still takes requests, until every node knows
+    isolated: bool = True  # a service takes requests only of those that need it; the public one of all
+    ingress_class: str | None = None  # an Ingress for the host of `address`; None: none
+    tls_secret: str | None = None  # with its certificate
+    pull_secret: str | None = None
+    storage_class: str | None = None
+    volume_size: Size = Size(1 << 30)  # of a volume that is not there yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """One environment: what its tables say, laid over those for all."""
 
@@ -194,8 +209,8 @@ class Environment:
     target: TargetKind = "local"
     hosts: tuple[str, ...] = ()  # "ssh://deploy@app1" or "unix:///var/run/docker.sock", for Docker
     address: str | None = None  # where people reach it, such as "http://127.0.0.1:8080"
-    context: str | None = None  # of kubectl
-    namespace: str | None = None
+    context: str | None = None  # of kubectl; None: its current one
+    namespace: str | None = None  # None: the environment's name
     chart: str | None = None  # for helm
     state: str | None = None  # folder of records of `local` and `command`; None: the usual place
     promote_from: str | None = None  # the environment that must have proved a release before
@@ -203,4 +218,5 @@ class Environment:
     direct: bool = False  # releases may come here without another environment having proved them
     deploy: DeploySettings = field(default_factory=DeploySettings)
     commands: HookSettings = field(default_factory=HookSettings)
+    kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)  # "deploy.bake" to the file
