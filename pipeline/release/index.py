@@ -19,7 +19,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from pipeline.config import redact_url
 from pipeline.errors import PipelineError, RefusedByPolicy, UsageError
-from pipeline.release.api import Api
+from pipeline.release.api import PAUSE_S, Api
 from pipeline.text import clean
 
 if TYPE_CHECKING:
@@ -48,11 +48,16 @@ class IndexConflict(RefusedByPolicy):
 
 
 class UploadFailed(PipelineError):
-    """The index would not take a file, or could not be reached."""
+    """The index would not take a file, or could not be reached; other files may be there."""
 
     def __init__(self, index: str, said: str, hint: str | None = None) -> None:
         super().__init__(f"cannot publish to `{redact_url(index)}`: {said}")
+        self.said = said
         self.hint = hint
+
+
+class NothingUploaded(UploadFailed):
+    """The index would not take the first file: nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,7 @@ class Index:
     )  # of the program that uploads: UV_PUBLISH_TOKEN, and CI's own
     ca_bundle: str = ""
     appears_within_s: float = APPEARS_WITHIN_S
+    pause_s: float = PAUSE_S  # as in `Api`
 
     def missing(self, plan: ReleasePlan) -> list[Delivered]:
         """Return the packages that are not there yet.
@@ -100,9 +106,12 @@ class Index:
             return
         try:
             self._upload(files)
-        except UploadFailed:
+        except UploadFailed as error:
             # Two may publish the same at once, or the answer was lost: then it is there all the same.
-            if self.missing(plan):
+            left = self.missing(plan)
+            if left == files:
+                raise NothingUploaded(self.upload, error.said, error.hint) from error
+            if left:
                 raise
             return
         until = time.monotonic() + self.appears_within_s
@@ -142,6 +151,7 @@ class Index:
     def _api(self) -> Api:
         return Api(
             ca_bundle=self.ca_bundle,
+            pause_s=self.pause_s,
             address=self.simple,
             headers={"Accept": ACCEPT},
             access_hint="the simple API must be readable",

@@ -17,6 +17,7 @@ from pipeline.digest import digest_bytes
 from pipeline.errors import EXIT_RESUMABLE, PipelineError, RefusedByPolicy, UsageError
 from pipeline.release.api import ApiDenied
 from pipeline.release.history import TagElsewhere
+from pipeline.release.index import NothingUploaded
 from pipeline.release.plan import ATTESTATION_FILE, Delivered
 from pipeline.release.provenance import envelope_of, is_of, statement_of
 from pipeline.release.tag import TagRejected, create_tag, has_tag, is_pushed, push_tag
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
 
 Moment: TypeAlias = Literal["found", "begins", "done"]
 RECORD: Final = "release.json"
+UNCHANGED: Final = (
+    RefusedByPolicy,
+    UsageError,
+    ApiDenied,
+    NothingUploaded,
+)  # errors of a step that did nothing
 
 
 class ReleaseUnfinished(PipelineError):
@@ -179,7 +186,7 @@ def publish(
             except PipelineError as error:
                 if isinstance(error, TagRejected | TagElsewhere):
                     changed.discard("tag")  # it was removed again
-                elif step.changes and not isinstance(error, RefusedByPolicy | UsageError | ApiDenied):
+                elif step.changes and not isinstance(error, UNCHANGED):
                     changed.add(step.name)
                 if changed:
                     raise ReleaseUnfinished(plan.tag, step.name, error) from error

@@ -84,11 +84,13 @@ def read_tag(repository: Repository, name: str) -> TagMessage | None:
     Raises:
         GitRefused: There is no such tag.
     """
-    what = f"read the tag `{name}`"
-    kind = repository.git("cat-file", "-t", f"refs/tags/{name}", what=what).strip()
-    if kind != b"tag":
+    return _read(repository, f"refs/tags/{name}", f"read the tag `{name}`")
+
+
+def _read(repository: Repository, thing: str, what: str) -> TagMessage | None:
+    if repository.git("cat-file", "-t", thing, what=what).strip() != b"tag":
         return None
-    text = repository.git("cat-file", "tag", f"refs/tags/{name}", what=what).decode("utf-8", "replace")
+    text = repository.git("cat-file", "tag", thing, what=what).decode("utf-8", "replace")
     message = text.partition("\n\n")[2]
     starts = [at for mark in SIGNATURES if (at := message.find(f"\n{mark}")) >= 0]
     body = message[: min(starts)] if starts else message
@@ -175,7 +177,8 @@ def remove_tag(repository: Repository, name: str) -> None:
 def push_tag(repository: Repository, plan: ReleasePlan, remote: str) -> None:
     """Push the tag, and with it those that follow it, all or none. What is there already stays as it is.
 
-    A tag that the remote refuses is removed here, so that no later push brings it along.
+    A tag that the remote refuses is removed here, so that no later push brings it along. Where another
+    machine has pushed this plan's tag, that one is taken.
 
     Raises:
         TagElsewhere: The remote has it on another commit.
@@ -183,6 +186,8 @@ def push_tag(repository: Repository, plan: ReleasePlan, remote: str) -> None:
         GitRefused: The remote could not be reached: the tag stays, and the release can go on.
     """
     before = repository.remote_tags(remote)
+    if _is_another(repository, plan, before):
+        _adopt(repository, plan, remote, before[plan.tag][0])
     leases, moves = _follow(plan, before)
     argv = ("push", "--atomic", "--porcelain", "--no-follow-tags", *leases, "--end-of-options", remote)
     refs = (f"refs/tags/{plan.tag}:refs/tags/{plan.tag}", *moves)
@@ -194,8 +199,10 @@ def push_tag(repository: Repository, plan: ReleasePlan, remote: str) -> None:
             if after[plan.tag][1] != plan.commit:
                 remove_tag(repository, plan.tag)
                 raise TagElsewhere(plan.tag, after[plan.tag][1], f"`{remote}`") from error
+            if _is_another(repository, plan, after):
+                _adopt(repository, plan, remote, after[plan.tag][0])
             if not _lag(plan, after):
-                return  # pushed, and only the answer was lost
+                return  # pushed, and only the answer was lost; or another machine was faster
             raise
         remove_tag(repository, plan.tag)
         if "rejected]" in error.said:
@@ -216,11 +223,39 @@ def is_pushed(repository: Repository, plan: ReleasePlan, remote: str) -> bool:
     sha, commit = there[plan.tag]
     if commit != plan.commit:
         raise TagElsewhere(plan.tag, commit, f"`{remote}`")
+    if _is_another(repository, plan, there):
+        _require_ours(repository, plan, remote, sha)
+        return False
+    return not _lag(plan, there)
+
+
+def _is_another(repository: Repository, plan: ReleasePlan, there: Mapping[str, tuple[str, str]]) -> bool:
+    """Whether the remote has a tag of the name on the commit that is not the one here."""
     asked = ("rev-parse", "--verify", "--quiet", f"refs/tags/{plan.tag}")
     here = repository.git(*asked, what="find the tag", ok=(0, 1)).decode().strip()
-    if here and here != sha:
+    sha, commit = there.get(plan.tag, ("", ""))
+    return bool(here) and commit == plan.commit and here != sha
+
+
+def _require_ours(repository: Repository, plan: ReleasePlan, remote: str, sha: str) -> None:
+    """Refuse a remote's tag that is not of this plan. It is fetched, and no name is given to it here.
+
+    Raises:
+        NotOurTag: It is of another plan, or of none.
+    """
+    what = f"read the tag `{plan.tag}` of `{remote}`"
+    fetch = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", remote)
+    repository.git(*fetch, f"refs/tags/{plan.tag}", what=what, limit_s=REMOTE_LIMIT_S)
+    message = _read(repository, sha, what)
+    if message is None or message.plan != plan.digest:
         raise NotOurTag(plan.tag, f"`{remote}` has another one on the same commit")
-    return not _lag(plan, there)
+
+
+def _adopt(repository: Repository, plan: ReleasePlan, remote: str, sha: str) -> None:
+    """Take the remote's tag of this plan in place of the one here, which nobody has seen."""
+    _require_ours(repository, plan, remote, sha)
+    name = f"refs/tags/{plan.tag}"
+    repository.git("update-ref", name, sha, what=f"take the tag `{plan.tag}` of `{remote}`")
 
 
 def _lag(plan: ReleasePlan, there: Mapping[str, tuple[str, str]]) -> list[str]:

@@ -25,7 +25,7 @@ import pytest
 from pipeline.config.release import ReleaseSettings
 from pipeline.errors import UsageError
 from pipeline.release.api import ApiBusy
-from pipeline.release.index import Index, IndexConflict, UploadFailed, open_index, project_of
+from pipeline.release.index import Index, IndexConflict, NothingUploaded, UploadFailed, open_index, project_of
 from pipeline.release.publish import ReleaseUnfinished, publish
 from tests.unit.release.world import sdist, wheel
 
@@ -155,7 +155,9 @@ def test_other_content_of_a_published_file_is_refused(
 
 def test_an_index_that_does_not_answer_changes_nothing(world: World, tmp_path: Path) -> None:
     world.commit("feat: begin")
-    index = Index(upload="http://127.0.0.1:9/", simple="http://127.0.0.1:9/simple", environ=ENVIRON)
+    index = Index(
+        upload="http://127.0.0.1:9/", simple="http://127.0.0.1:9/simple", environ=ENVIRON, pause_s=0.01
+    )
 
     with pytest.raises(ApiBusy, match=r"127\.0\.0\.1 does not answer"):
         publish(make_plan(world, tmp_path, "app"), world.places(index=index))
@@ -214,7 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200 if good else 422, {"success": good, "token": "minted"})
         elif self.headers.get("Authorization") != f"Basic {MINTED}":
             self._answer(401, {"message": "no token"})
-        elif self.state.refuse:
+        elif self.state.refuse and (".tar.gz" not in self.state.refuse or b'.tar.gz"' in body):
             self._answer(400, {"message": self.state.refuse})
         else:
             head = f"Content-Type: {self.headers['Content-Type']}\n\n".encode()
@@ -303,11 +305,28 @@ def test_an_index_that_refuses_is_quoted(world: World, tmp_path: Path) -> None:
 
     with trusting(tmp_path) as state:
         state.refuse = "the project ann/app may not publish app"
-        with pytest.raises(ReleaseUnfinished, match="the project ann/app may not publish app") as raised:
+        with pytest.raises(NothingUploaded, match="the project ann/app may not publish app") as raised:
             publish(make_plan(world, tmp_path, "app"), world.places(index=workflow(state)))
 
-    assert raised.value.step == "packages"
-    assert world.local_tags() == []
+    assert (raised.value.exit_code, world.local_tags()) == (1, [])
+
+
+def test_an_upload_that_stops_half_way_is_unfinished(world: World, tmp_path: Path) -> None:
+    """The wheel is there and the source distribution was refused: the next run brings that one alone."""
+    world.commit("feat: begin")
+    plan = make_plan(world, tmp_path, "app")
+
+    with trusting(tmp_path) as state:
+        state.refuse = ".tar.gz"
+        with pytest.raises(ReleaseUnfinished) as raised:
+            publish(plan, world.places(index=workflow(state)))
+        state.refuse = ""
+        sent = state.requests.count("POST /legacy/")
+        publish(plan, world.places(index=workflow(state)))
+
+    assert (raised.value.exit_code, raised.value.step) == (7, "packages")
+    assert state.requests.count("POST /legacy/") == sent + 1
+    assert len(state.files) == 2
 
 
 def test_what_was_taken_and_is_not_listed_is_not_believed(world: World, tmp_path: Path) -> None:

@@ -234,6 +234,44 @@ def test_the_same_tag_elsewhere_is_refused(world: World, tmp_path: Path) -> None
         publish(plan, places)
 
 
+@pytest.mark.parametrize("moment", ["before the push", "during the push"])
+def test_another_machine_that_was_faster_with_the_same_plan_is_no_harm(
+    world: World, tmp_path: Path, moment: str
+) -> None:
+    """Its tag is taken in place of the one made here; both machines end with the same."""
+    world.commit("feat: begin")
+    world.push()
+    other = make_clone(world, tmp_path)
+    plan, places = world.plan(), world.places()
+
+    def race(step: str, when: str) -> None:
+        if (step, when) == ("push", "begins") and moment == "before the push":
+            publish(other.plan(), other.places(folder=tmp_path / "other-kept"))
+
+    if moment == "during the push":
+        publish(other.plan(), other.places(folder=tmp_path / "other-kept"))
+        tag = other.git("rev-parse", "refs/tags/v0.1.0")
+        other.git("push", "-q", "origin", "refs/tags/v0.1.0:refs/kept/tag")
+        other.git("push", "-q", "--delete", "origin", "v0.1.0")
+        script = f"git --git-dir={world.remote} update-ref refs/tags/v0.1.0 {tag}"
+        world.hook("pre-push", script, remote=False)
+
+    told = publish(plan, places, race)
+
+    assert told["push"] == "done"
+    here, there = (one.git("rev-parse", "refs/tags/v0.1.0") for one in (world, other))
+    assert here == there
+    assert publish(plan, places) == dict.fromkeys(STEPS, "found")
+
+
+def make_clone(world: World, tmp_path: Path) -> World:
+    clone = tmp_path / "clone"
+    world.git("clone", "-q", str(world.remote), str(clone))
+    made = World(root=clone, remote=world.remote)
+    made.git("config", "user.name", "Somebody Else")  # whose tags are other objects, whatever the second
+    return made
+
+
 @pytest.mark.parametrize("kind", ["lightweight", "foreign", "other plan", "unsigned"])
 def test_a_tag_on_the_commit_that_is_not_the_plans_is_refused(
     world: World, tmp_path: Path, kind: str
