@@ -22,6 +22,7 @@ from cattrs import (
 from cattrs.gen import make_dict_structure_fn, override
 
 from pipeline.config.delivery_policy import Moment
+from pipeline.config.notify import Duration, SecretPlace, Whole, find_notify_problems
 from pipeline.config.release import TagPrefix
 from pipeline.config.values import (
     FINDING_KINDS,
@@ -67,7 +68,8 @@ def find_problems(values: Table) -> list[tuple[str, str]]:
         _converter().structure(values, Config)
     except BaseValidationError as error:
         found = list(_complaints(error, ()))
-    return found + find_service_problems(values.get("services")) + _kind_problems(values.get("policy"))
+    found += find_service_problems(values.get("services"))
+    return found + _kind_problems(values.get("policy")) + find_notify_problems(values.get("notify"))
 
 
 def _kind_problems(policy: object) -> list[tuple[str, str]]:
@@ -331,6 +333,13 @@ def _tag_prefix(value: object) -> str:
     return value
 
 
+def _secret_place(value: object) -> str:
+    """Take where a secret is; the value itself would be shown with the settings."""
+    if not isinstance(value, str) or not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", value):
+        raise ValueError('expected "env:NAME" or "file:PATH"; what is there is not shown: it may be a secret')
+    return value
+
+
 def _package_name(value: object) -> str:
     """Take a name of a Debian package; nothing that apt would read as an option or as a removal."""
     pattern = r"[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9-]+)?(?:[=/][A-Za-z0-9.+~:-]+)?"
@@ -357,4 +366,7 @@ _HOOKS: Final[Mapping[Any, Callable[[object], Any]]] = {
     ProjectPath: _project_path,
     PackageName: _package_name,
     TagPrefix: _tag_prefix,
+    SecretPlace: _secret_place,
+    Whole: _whole(1),
+    Duration: _seconds,
 }

@@ -11,6 +11,7 @@ import os
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Final
 
+from pipeline.config.notify import ChannelSettings, NotifySettings, notify_of
 from pipeline.config.values import (
     AdvisorySettings,
     Config,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 FILE: Final = ".pipeline/config.json"
 FORMAT: Final = 1
-NESTED: Final = ("performance", "policy", "dependency_scan")  # tables with tables in them
+NESTED: Final = ("performance", "policy", "dependency_scan", "notify")  # tables with tables in them
 RAW: Final = ("deploy", "environments")  # tables that are kept as they were written
 
 
@@ -69,7 +70,7 @@ def _plain(made_of: object) -> Any:
     classes = (
         *(Config, StageSettings, ServiceSettings, HealthSettings),
         *(PerformanceSettings, RequestSettings, LimitSettings, PolicySettings, PolicyRules),
-        *(DependencyScanSettings, AdvisorySettings),
+        *(DependencyScanSettings, AdvisorySettings, NotifySettings, ChannelSettings),
     )
     shape = {f"{cls.__name__}.{item.name}": str(item.type) for cls in classes for item in fields(cls)}
     return json.loads(json.dumps([FORMAT, shape, made_of], default=str, sort_keys=True))
@@ -89,6 +90,7 @@ def _rebuild(table: dict[str, Any]) -> Config:
     nested: dict[str, Any] = {name: table[name] for name in RAW}
     nested |= {"services": services, "performance": performance, "policy": policy}
     nested["dependency_scan"] = dependency_scan_of(_frozen(table["dependency_scan"]))
+    nested["notify"] = notify_of(_frozen(table["notify"]))
     return Config(**sections, stages=stages, **nested)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence  # noqa: TC003 - read at run time 
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NewType, TypeAlias
 
+from pipeline.config.notify import NotifySettings
 from pipeline.config.release import ReleaseSettings
 from pipeline.errors import UsageError
 
@@ -373,6 +374,7 @@ class Config:
     performance: PerformanceSettings = field(default_factory=PerformanceSettings)
     dast: DastSettings = field(default_factory=DastSettings)
     release: ReleaseSettings = field(default_factory=ReleaseSettings)
+    notify: NotifySettings = field(default_factory=NotifySettings)
     deploy: Table = field(default_factory=dict)  # as written: `environments` makes values of it
     environments: Mapping[str, Table] = field(default_factory=dict)  # likewise, by name
     origins: Mapping[str, str] = field(default_factory=dict)  # "run.jobs" to "PIPELINE_JOBS"
