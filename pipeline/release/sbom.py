@@ -48,9 +48,13 @@ class Difference:
         """One line for each, sorted."""
         return [
             *(f"`{name}` {before} → {after}" for name, (before, after) in sorted(self.changed.items())),
-            *(f"`{name}` {version} is new" for name, version in sorted(self.added.items())),
-            *(f"`{name}` {version} is gone" for name, version in sorted(self.removed.items())),
+            *(f"{_called(name, version)} is new" for name, version in sorted(self.added.items())),
+            *(f"{_called(name, version)} is gone" for name, version in sorted(self.removed.items())),
         ]
+
+
+def _called(name: str, version: str) -> str:
+    return f"`{name}` {version}" if version else f"`{name}`"
 
 
 def difference(before: bytes, after: bytes) -> Difference:

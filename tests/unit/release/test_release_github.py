@@ -17,6 +17,7 @@ from pipeline.errors import UsageError
 from pipeline.release.api import Api, ApiBusy, ApiDenied, ApiLimited
 from pipeline.release.forge import ForgeConflict, ForgeUnknown, body_of, open_forge
 from pipeline.release.github import GitHub, api_of
+from pipeline.release.places import last_bill
 from pipeline.release.publish import ReleaseUnfinished, publish
 from tests.unit.release.githubserver import TOKEN, Failure, GitHubState, github
 from tests.unit.release.world import ISOLATED, World, wheel
@@ -75,6 +76,31 @@ def test_a_release_is_drafted_with_its_files_and_shown_after_its_tag(
         body_of(plan),
         False,
     ]
+
+
+def test_notes_tell_which_packages_changed_since_the_last_release(
+    world: World, hub: GitHubState, tmp_path: Path
+) -> None:
+    """The bill of materials of that release comes from the forge; where it has none nothing is told."""
+    first = world.plan(files=[wheel(tmp_path / "dist", "0.1.0", requires=("httpx", "attrs"))])
+    publish(first, world.places(forge=forge(hub)))
+    world.commit("fix: another library")
+    files = [wheel(tmp_path / "dist", "0.1.1", requires=("rich", "attrs"))]
+
+    plan = world.plan(files=files, previous_sbom=last_bill(forge(hub)))
+    hub.releases[0]["assets"].clear()
+    without = world.plan(files=files, previous_sbom=last_bill(forge(hub)))
+
+    assert "## Packages\n- `rich` is new\n- `httpx` is gone\n" in plan.notes
+    assert "## Packages" not in without.notes
+
+
+def test_certificates_that_cannot_be_read_are_said(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("none\n", encoding="utf-8")
+    api = api_of(None, "github.com", {"GITHUB_TOKEN": "x"}, str(tmp_path / "ca.pem"))
+
+    with pytest.raises(UsageError, match="cannot read the certificates in"), api.open():
+        pass
 
 
 def test_what_is_there_is_not_sent_again(world: World, hub: GitHubState, tmp_path: Path) -> None:
