@@ -46,17 +46,14 @@ GROUPS: Final = {
         ("untested-module", "key-in-history", "old-package-in-image", "dice-in-wheel", "needs-nobody"),
         set(),
     ),
-    "what is built": (("wrong-order", "sdist-forgets", "key-in-layer"), {"coverage", "artifacts"}),
+    "what is built": (("wrong-order", "sdist-forgets", "key-in-layer"), {"coverage"}),
     "what is shipped": (
         ("scripts-allowed", "missing-folder", "injected-title"),
-        {"coverage", "image_scan", "secret_scan", "artifacts", "performance", "dast"},
+        {"coverage", "image_scan", "performance", "dast"},
     ),
     "what all need": (
         ("wrong-hash",),
-        {
-            *("build", "unit", "integration", "e2e", "security_tests", "coverage"),
-            *("quality", "dependency_scan", "artifacts"),
-        },
+        {"build", "unit", "integration", "e2e", "security_tests", "coverage"},
     ),
 }
 
