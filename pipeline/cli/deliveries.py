@@ -70,6 +70,7 @@ def open_delivery(directory: str | None, *, quiet: bool = False) -> Delivery:
     from pipeline.graph.record import new_run_id
     from pipeline.stages.authorise import authorise_by
     from pipeline.stages.delivery import Delivery
+    from pipeline.stages.deploying import actor_of
     from pipeline.stages.targets import OPENERS
 
     root = find_root(directory)
@@ -86,23 +87,6 @@ def open_delivery(directory: str | None, *, quiet: bool = False) -> Delivery:
         tell=teller(folder, say=None if quiet else say),
     )
     return replace(delivery, authorise=authorise_by(delivery))
-
-
-def actor_of(root: Path, environ: Mapping[str, str]) -> str:
-    """Return who asks: whom the CI names, else git's `user.email`, else the user of this machine."""
-    import getpass
-    import subprocess
-
-    for name in ("GITHUB_ACTOR", "GITLAB_USER_LOGIN"):
-        if environ.get(name):
-            return environ[name]
-    try:
-        argv = ["git", "config", "user.email"]
-        done = subprocess.run(argv, cwd=root, capture_output=True, timeout=10, check=False)
-        said = done.stdout.decode(errors="replace").strip()
-    except (OSError, subprocess.TimeoutExpired):
-        said = ""
-    return said or getpass.getuser()
 
 
 def keeper(folder: Path) -> Callable[[Mapping[str, bytes]], None]:

@@ -75,6 +75,7 @@ def command(
     if goes_on and (images or plan):
         raise click.UsageError("--continue goes on with what waits: leave out --image and --plan")
     delivery = open_delivery(directory, quiet=as_json)
+    delivery.environment(environment)  # the clearest words where there is none
     if goes_on:
         return settle(delivery, environment, forward=True, as_json=as_json)
     parts = find_parts(delivery.root, delivery.state, environment, images, version)

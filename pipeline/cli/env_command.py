@@ -7,6 +7,7 @@ The lock of an environment is here, for `pipeline lock` pins images: an argument
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +19,7 @@ from pipeline.errors import EXIT_FAILED, EXIT_OK, UsageError
 from pipeline.report.words import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from pipeline.deploy.lease import Lease
     from pipeline.stages.delivery import Delivery
@@ -79,7 +80,7 @@ def show(environment: str, origin: bool, as_json: bool, directory: str | None) -
     if as_json:
         write_json({path: {"value": value, "origin": source} for path, (value, source) in found.items()})
         return
-    rows = [(path, _text(value), *([source] if origin else [])) for path, (value, source) in found.items()]
+    rows = [(path, *([source] if origin else []), _text(value)) for path, (value, source) in found.items()]
     write(table(rows))
 
 
@@ -171,10 +172,26 @@ def lock_break(environment: str, force: bool, forget: bool, as_json: bool, direc
 
 
 def _settings(delivery: Delivery, name: str) -> dict[str, tuple[Any, str]]:
+    """Every setting by its path, as the files spell it, with the value and where that came from."""
     from pipeline.config.environments import plain_settings
 
-    found = plain_settings(delivery.environment(name))
-    return {path: (value, source) for path, value, source in found}
+    environment = delivery.environment(name)
+    found: dict[str, tuple[Any, str]] = {}
+    for path, value, source in plain_settings(environment):
+        for inner, one in _leaves(path, value):
+            found[inner] = (one, environment.origins.get(inner, "default" if inner != path else source))
+    return found
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The settings in a table, such as those of services; an empty table is a value."""
+    from pipeline.config.values import key_of
+
+    if not isinstance(value, Mapping) or not value:
+        yield path, value
+        return
+    for name, one in value.items():
+        yield from _leaves(f"{path}.{key_of(name)}", one)
 
 
 def _text(value: Any) -> str:

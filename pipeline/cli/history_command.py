@@ -78,5 +78,5 @@ def _row(one: Entry) -> list[str]:
         one.version or "-",
         painted(outcome, styles.get(outcome, "failed")),
         duration(one.ended - one.started) if one.ended else "-",
-        one.actor or "-",
+        one.actor.partition("@")[0] or "-",
     ]

@@ -126,22 +126,33 @@ def _select(project: Project, choice: Choice, reuse: Path | None) -> Plan:
         say(f"since {choice.since}: {affected.reason}")
         if affected.stages is not None:
             options = {"affected": affected.stages, "unaffected_why": f"not affected since `{choice.since}`"}
+    whys = {name: "disabled in the settings" for name in project.disabled if name not in choice.skip}
+    whys |= _beyond(project, choice.environment)
     plan = graph.select(
         only=choice.only,
         from_=choice.from_,
         until=choice.until,
-        skip=tuple(dict.fromkeys((*choice.skip, *project.disabled))),
+        skip=tuple(dict.fromkeys((*choice.skip, *whys))),
         failed=None if reuse is None else failed_stages(reuse),
         tags=choice.tags,
         environment=choice.environment,
         **options,
     )
-    whys = {name: "disabled in the settings" for name in project.disabled if name not in choice.skip}
     rows = {
         name: dataclasses.replace(row, why=whys[name]) if name in whys and row.skipped else row
         for name, row in plan.rows.items()
     }
     return dataclasses.replace(plan, rows=rows)
+
+
+def _beyond(project: Project, environment: str) -> dict[str, str]:
+    """Stages that would bring releases further than the run is for, with the reason."""
+    if not environment or "production_deploy" not in project.graph.stages:
+        return {}
+    from pipeline.stages.deploying import chain_to
+
+    chain = chain_to(project.root, project.config, environment)
+    return {"production_deploy": f"`{environment}` takes what was built"} if len(chain) == 1 else {}
 
 
 def facts_of(config: Config) -> dict[str, str]:

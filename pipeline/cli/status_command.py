@@ -10,7 +10,7 @@ import click
 from pipeline.cli.deliveries import open_delivery
 from pipeline.cli.delivery_words import short_image, title
 from pipeline.cli.options import directory_option, json_option
-from pipeline.cli.output import painted, table, write, write_json
+from pipeline.cli.output import painted, say, table, write, write_json
 from pipeline.errors import EXIT_FAILED, EXIT_OK
 from pipeline.report.words import moment
 
@@ -30,20 +30,30 @@ def command(environments: Sequence[str], as_json: bool, directory: str | None) -
 
     The exit code is 1 when an instance is not healthy, or an environment cannot be looked at.
     """
-    from pipeline.config.environments import environment_names
-
     delivery = open_delivery(directory, quiet=True)
-    names = environments or environment_names(delivery.root, delivery.config)
+    names = environments or used_environments(delivery)
     found = asyncio.run(_look(delivery, names))
     if as_json:
         write_json([as_table(one) for one in found])
-    elif len(found) == 1:
+    elif not found:
+        say("no environment is declared, and nothing was deployed: `pipeline deploy local` is the first")
+    elif environments and len(found) == 1:
         _show(found[0])
     else:
         header = ("ENVIRONMENT", "RELEASE", "VERSION", "SINCE", "HEALTH", "")
         write(table([_row(one) for one in found], header=header))
     is_bad = any(one.problem or one.healthy is False for one in found)
     return EXIT_FAILED if is_bad else EXIT_OK
+
+
+def used_environments(delivery: Delivery) -> list[str]:
+    """Return the names of all environments that are declared, or that something was deployed to."""
+    from pipeline.config.environments import WITHOUT_SETTINGS, environment_names
+    from pipeline.stages.targets import ENVIRONMENTS
+
+    names = environment_names(delivery.root, delivery.config)
+    declared = {*delivery.config.environments, *(set(names) - set(WITHOUT_SETTINGS))}
+    return [name for name in names if name in declared or (delivery.state / ENVIRONMENTS / name).is_dir()]
 
 
 async def _look(delivery: Delivery, names: Sequence[str]) -> list[Standing]:

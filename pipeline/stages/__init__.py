@@ -68,7 +68,35 @@ def default_stages(root: Path, config: Config) -> Sequence[AnyStage]:
         stages.append(loaded)
     if (scanned := running_stage(root, config, files, has_image=bool(dockerfiles))) is not None:
         stages.append(scanned)
+    if dockerfiles:
+        stages += delivery_stages(root, config, stages)
     return stages
+
+
+def delivery_stages(root: Path, config: Config, before: Sequence[AnyStage]) -> list[AnyStage]:
+    """Return the stages that bring images to environments, for a project that declares some.
+
+    Nothing is pushed before all other stages are good.
+    """
+    from pipeline.config.delivery import OVERLAYS
+
+    if not config.environments and not any((root / OVERLAYS).glob("*.toml")):
+        return []
+    from pipeline.stages.health_check import health_check
+    from pipeline.stages.production_deploy import production_deploy
+    from pipeline.stages.push import push
+    from pipeline.stages.smoke import smoke
+    from pipeline.stages.staging_deploy import staging_deploy
+
+    needs = {need.name for need in push.needs}
+    checks = tuple(one.name for one in before if one.name not in needs)
+    return [
+        dataclasses.replace(push, after=checks),
+        staging_deploy,
+        smoke,
+        production_deploy,
+        health_check,
+    ]
 
 
 def other_quality(files: Sequence[str]) -> list[AnyStage]:

@@ -21,6 +21,7 @@ from pipeline.deploy.act import Helpers
 from pipeline.deploy.execute import Deployer
 from pipeline.deploy.history import load_release, read_history
 from pipeline.deploy.lease import Holder, Lock
+from pipeline.deploy.outcome import Outcome
 from pipeline.deploy.secrets import find_versions, keep_secrets
 from pipeline.deploy.watch import Watch
 from pipeline.errors import PipelineError, UsageError
@@ -62,10 +63,10 @@ class BackupFailed(PipelineError):
 
 
 class ReleaseUnknown(UsageError):
-    """An environment has never had a release of that name."""
+    """No release of that name has ever come to stay in an environment."""
 
     def __init__(self, environment: str, wanted: str) -> None:
-        super().__init__(f"cannot find release `{wanted}`: `{environment}` has never had it")
+        super().__init__(f"cannot find release `{wanted}`: it has never come to stay in `{environment}`")
         self.hint = f"`pipeline history {environment}` shows what it has had"
 
 
@@ -191,8 +192,6 @@ class Delivery:
         )
 
     def _helpers(self, asked: Asked, lock: Lock) -> Helpers:
-        address = asked.environment.address or ""
-
         async def authorise(deployment: Deployment, steps: Sequence[Step]) -> None:
             await self.authorise(asked, deployment, steps)
             if asked.kind != "rollback":  # what is gone back to has its own, which are kept
@@ -201,16 +200,11 @@ class Delivery:
         async def smoke(deployment: Deployment, urls: Mapping[str, str]) -> None:
             await check_smoke(deployment, urls, self.keep)
 
-        async def visits(deployment: Deployment, seconds: float) -> Traffic:
-            from pipeline.deploy.smoke import visit
-
-            return await visit(deployment, address, seconds)
-
         async def pending(deployment: Deployment) -> bool:
             return asked.kind != "rollback" and await is_pending(asked.target, lock, deployment)
 
         return Helpers(
-            judge=self.judge or Watch(visit=visits),
+            judge=self.judge or Watch(visit=visits_of(asked.environment)),
             authorise=authorise,
             smoke=smoke,
             pending=pending,
@@ -218,6 +212,17 @@ class Delivery:
             keep=self.keep,
             tell=self.tell,
         )
+
+
+def visits_of(environment: Environment) -> Callable[[Deployment, float], Awaitable[Traffic]]:
+    """Return what sends our own requests to where people reach the environment, if that is said."""
+
+    async def visits(deployment: Deployment, seconds: float) -> Traffic:
+        from pipeline.deploy.smoke import visit
+
+        return await visit(deployment, environment.address or "", seconds)
+
+    return visits
 
 
 def settings_for(environment: Environment, kind: Kind) -> Environment:
@@ -315,13 +320,16 @@ async def back_up(deployment: Deployment, root: Path) -> str:
 
 
 def find_entry(history: Sequence[Entry], environment: str, wanted: str) -> Entry:
-    """Return the last deployment of a release, by its id, its version, or the beginning of id or commit.
+    """Return the last deployment of a release that came to stay, by id, version or beginning of a commit.
+
+    What was only tried counts for nothing: who goes back is asked less than who deploys.
 
     Raises:
-        ReleaseUnknown: It was never there, or several begin like that.
+        ReleaseUnknown: It never came to stay, or several begin like that.
     """
-    exact = [one for one in history if wanted in (one.new, one.version)]
-    near = [one for one in history if one.new.startswith(wanted) or one.commit.startswith(wanted)]
+    good = [one for one in history if one.outcome is Outcome.SUCCEEDED]
+    exact = [one for one in good if wanted in (one.new, one.version)]
+    near = [one for one in good if one.new.startswith(wanted) or one.commit.startswith(wanted)]
     found = exact or (near if len(wanted) >= 4 else [])
     if not found or len({one.new for one in found}) > 1:
         raise ReleaseUnknown(environment, wanted)
