@@ -138,10 +138,7 @@ class LocalTarget:
             for seen in found:
                 group.start_soon(look, seen)
         missing = sorted(release.services.keys() - {one.service for one in found})
-        gone = [
-            Probe(service=name, instance=f"{name}-1", passed=False, said="it does not run")
-            for name in missing
-        ]
+        gone = [Probe(service=name, instance="1", passed=False, said="it does not run") for name in missing]
         return (*(probes[name] for name in sorted(probes)), *gone)
 
     async def preview(self, deployment: Deployment) -> Mapping[str, str]:
@@ -187,7 +184,7 @@ class LocalTarget:
             found.append(
                 Usage(
                     service=seen.service,
-                    instance=seen.name,
+                    instance=seen.name.rpartition("-")[2],
                     cpu_percent=taken.percent_since(before, cpus) if taken and before else None,
                     memory_bytes=taken.memory_bytes if taken else None,
                     restarts=seen.restarts,
@@ -253,6 +250,7 @@ class LocalTarget:
             place.unit(name).remove()
             for digest in {*world.fetched[name]} - left:
                 place.archive(digest).unlink(missing_ok=True)
+        await place.end_idle({one.id for one in (deployment.new, deployment.old) if one is not None})
         with place.changing(deployment) as change:
             change(
                 fetched={name: one for name, one in change.world.fetched.items() if name not in gone},

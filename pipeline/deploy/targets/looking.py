@@ -56,7 +56,7 @@ async def probe_instance(seen: Seen, rules: ReadySettings | None, port: int | No
         passed, said = False, f"no answer in {limit_s:g} s"
     return Probe(
         service=seen.service,
-        instance=seen.name,
+        instance=seen.name.rpartition("-")[2],
         passed=passed,
         said=said,
         restarts=seen.restarts,

@@ -208,7 +208,8 @@ class Place:
     ) -> int:
         """Stop a part's instances, those that need others first; return how many had to be killed.
 
-        A holder without any ends. With the last part go the exclusive services, unless `beside` has them too.
+        The holder stays for a while: whoever goes back need not wait for an engine, and none takes processor
+        time to end during a hand-over. With the last part go the exclusive services that `beside` has not.
         """
         unit, killed = self.unit(release.id), 0
         if unit.is_up():
@@ -220,13 +221,18 @@ class Place:
                 if f"{name}-{number}" in wanted
             }
             killed = await unit.stop(deployment.fence, limits)
-            if not await unit.status():
-                await unit.quit()
         kept = {one.id for one in self.units_of(beside)} if beside is not None else set()
         for one in reversed(self.units_of(release)):
             if part == deployment.parts and one.id not in {unit.id, *kept} and one.is_up():
                 killed += await self._stop_unit(deployment, one, release)
         return killed
+
+    async def end_idle(self, keep: Collection[str]) -> None:
+        """End the holders of other releases than `keep` that hold nothing."""
+        for folder in sorted((self.state.folder / "units").glob("r-*")):
+            unit = self.unit(folder.name)
+            if unit.id not in keep and not await unit.status():
+                await unit.quit()
 
     def _units_like(self, service: str) -> list[Unit]:
         return [self.unit(path.name) for path in sorted((self.state.folder / "units").glob(f"x-{service}-*"))]

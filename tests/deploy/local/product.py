@@ -13,7 +13,6 @@ from pipeline.deploy.release import Release, ReleasedService
 from pipeline.deploy.state import LocalState
 from pipeline.deploy.targets.archives import archive_digests
 from pipeline.deploy.targets.local import LocalTarget
-from pipeline.deploy.targets.world import read_world
 from pipeline.engine.settings import EngineSettings
 
 if TYPE_CHECKING:
@@ -71,9 +70,15 @@ def local_target(folder: Path, archive: Path, *flags: str, **settings: Any) -> L
     )
 
 
+def again(target: LocalTarget) -> LocalTarget:
+    """The same environment, as another deployer comes to it."""
+    return LocalTarget(
+        environment=target.environment, state=target.state, holder=target.holder, archives=target.archives
+    )
+
+
 async def end_all(target: LocalTarget) -> None:
     """End all holders, as an end of the machine would, and the proxy."""
     for folder in sorted((target.state.folder / "units").glob("*")):
         await target.place.unit(folder.name).quit()
     target.place.proxy.stop()
-    read_world(target.state)
