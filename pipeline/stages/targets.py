@@ -44,7 +44,18 @@ def open_command(delivery: Delivery, environment: Environment) -> Target:
     return CommandTarget(environment, state_of(delivery, environment), delivery.root)
 
 
-OPENERS: Final[Mapping[str, Opener]] = {"local": open_local, "command": open_command}
+def open_kubernetes(_delivery: Delivery, environment: Environment) -> Target:
+    """Return a target in a cluster, which has the records as well."""
+    from pipeline.deploy.targets.kubernetes import KubernetesTarget
+
+    return KubernetesTarget(environment=environment)
+
+
+OPENERS: Final[Mapping[str, Opener]] = {
+    "local": open_local,
+    "kubernetes": open_kubernetes,
+    "command": open_command,
+}
 
 
 def archives_of(runs: Path) -> dict[str, Path]:
