@@ -209,10 +209,11 @@ class Environment:
     target: TargetKind = "local"
     hosts: tuple[str, ...] = ()  # "ssh://deploy@app1" or "unix:///var/run/docker.sock", for Docker
     address: str | None = None  # where people reach it, such as "http://127.0.0.1:8080"
+    proxy: str = "haproxy:lts"  # image of the HAProxy on each Docker host; best with its digest
     context: str | None = None  # of kubectl; None: its current one
     namespace: str | None = None  # None: the environment's name
     chart: str | None = None  # for helm
-    state: str | None = None  # folder of records of `local` and `command`; None: the usual place
+    state: str | None = None  # folder of records, on the first host with Docker; None: the usual place
     promote_from: str | None = None  # the environment that must have proved a release before
     standby_of: str | None = None
     direct: bool = False  # releases may come here without another environment having proved them
