@@ -15,6 +15,7 @@ from pipeline.deploy.target import TargetFailed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from pipeline.deploy.history import Entry
     from pipeline.deploy.target import Deployment, Target
 
 
@@ -33,13 +34,18 @@ def _tell_nobody(_told: Told) -> None:
     """Tell nobody."""
 
 
+async def _note_nothing(_entry: Entry) -> None:
+    """Note nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Helpers:
     """What a deployment needs from others.
 
     `authorise` raises `RefusedByPolicy`; `smoke` gets URLs by service, and raises a `PipelineError` when the
     release does not do what it should; `pending` says whether migrations are to be done; `backup` returns
-    what names the backup; `keep` stores evidence by file name.
+    what names the backup; `keep` stores evidence by file name; `ended` hears how it ended,
+    or that it waits, once that is written down, and raises nothing.
     """
 
     judge: Judge
@@ -49,6 +55,7 @@ class Helpers:
     backup: Callable[[Deployment], Awaitable[str]]
     keep: Callable[[Mapping[str, bytes]], None] = _keep_nothing
     tell: Callable[[Told], None] = _tell_nobody
+    ended: Callable[[Entry], Awaitable[None]] = _note_nothing
     clock: Callable[[], float] = time.time
 
 

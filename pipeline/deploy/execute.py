@@ -294,6 +294,7 @@ class Deployer:
         )
         text = f"{outcome}: {reason}" if reason else str(outcome)
         self.helpers.tell(Told(deployment=name, what="close", text=text))
+        await self.helpers.ended(work.entry)
         return self.result
 
     async def _line(

@@ -1,6 +1,6 @@
 """Events of deployments as CDEvents (https://cdevents.dev), each a line of a run's `cdevents.jsonl`.
 
-A deployment is a pipeline run, each of its steps a task run; what comes of it is told for each service. Events
+A deployment is a pipeline run, each of its steps a task run; what comes of it is told for each service. They
 are sent by CloudEvents' HTTP binding, in binary mode.
 """
 
