@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.config.release import Prerelease, ReleaseSettings
     from pipeline.release.commits import Change
     from pipeline.release.repository import Commit, Repository
+    from pipeline.release.version import Version
 
 
 class TagsMissing(UsageError):
@@ -76,10 +77,7 @@ def read_history(
     repository.require_whole()
     branch = repository.branch() if branch is None else branch
     asked = find_version(wanted.removeprefix("v")) if wanted is not None else None
-    if asked is not None:
-        kind: Prerelease | None = asked.kind or None
-    else:
-        kind = prerelease_of(branch, settings.prerelease)
+    kind = _kind_of(branch, settings, asked)
     tags = repository.tags()
     versions = versions_of(tags, settings.tag_prefix)
     here = [one for one in versions if one.tag.commit == head and one.version.kind == (kind or "")]
@@ -89,10 +87,9 @@ def read_history(
     last = next((one for one in before if not one.version.kind), None)
     since = last if kind is None else next(iter(before), None)
     commits = repository.commits(last.tag.commit if last is not None else None)
-    newer = commits
+    changes = newer = changes_of(commits)
     if since is not None and since is not last:
-        newer = repository.commits(since.tag.commit)
-    changes = changes_of(commits)
+        newer = changes_of(repository.commits(since.tag.commit))
     return History(
         commit=next(one for one in commits if one.sha == head),
         branch=branch,
@@ -102,10 +99,15 @@ def read_history(
         here=here[0] if here else None,
         since=since,
         last=last,
-        changes=changes if newer is commits else changes_of(newer),
+        changes=newer,
         changes_since_last=changes,
         asked=release_as(commits),
     )
+
+
+def _kind_of(branch: str, settings: ReleaseSettings, asked: Version | None) -> Prerelease | None:
+    """Return the kind of a version that was asked for, else that of the branch."""
+    return prerelease_of(branch, settings.prerelease) if asked is None else asked.kind or None
 
 
 def decide_next(history: History, wanted: str | None) -> Next:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.config.release import ReleaseSettings
+    from pipeline.release.history import History
     from pipeline.release.repository import Repository
     from pipeline.release.sbom import Difference
     from pipeline.release.version import Tagged, Version
@@ -153,33 +154,46 @@ def make_plan(
     remote_tags = repository.remote_tags(settings.remote) if url else {}
     require_tags(history, remote_tags, settings)
     found = decide_next(history, request.version)
-    since = history.since.tag.name if history.since is not None else None
     if found.version is None:
+        since = history.since.tag.name if history.since is not None else None
         return NothingToRelease(why=found.why, commit=history.commit.sha, previous=since)
-    tag = f"{settings.tag_prefix}{found.version}"
-    require_free(tag, history, remote_tags, settings)
+    require_free(f"{settings.tag_prefix}{found.version}", history, remote_tags, settings)
+    return _plan(repository, settings, request, history, found.version, found.why, url)
+
+
+def _plan(
+    repository: Repository,
+    settings: ReleaseSettings,
+    request: Request,
+    history: History,
+    version: Version,
+    why: str,
+    url: str,
+) -> ReleasePlan:
+    """Put together what the version of this commit is."""
     commit = history.commit
+    since = history.since.tag.name if history.since is not None else None
     images = _checked_images(request.images)
-    files = _files(request, found.version)
+    files = _files(request, version)
     if both := images.keys() & {one.name for one in files}:
         raise Unfit(min(both), "a file and an image have that name")
-    bill = _bill(request, found.version, files, images, commit.time_s)
+    bill = _bill(request, version, files, images, commit.time_s)
     story = Story(
-        tag=tag,
+        tag=f"{settings.tag_prefix}{version}",
         previous=since,
         date=datetime.datetime.fromtimestamp(commit.time_s, datetime.UTC).date().isoformat(),
         changes=history.changes,
         known_authors=repository.authors(history.since.tag.commit if history.since is not None else None),
         web=web_of(url, settings.forge),
-        written=_written(repository, settings, commit.sha, found.version),
+        written=_written(repository, settings, commit.sha, version),
         packages=_packages(request, since, bill),
         images=images,
     )
     return ReleasePlan(
         name=plain(request.name),
-        version=found.version,
-        why=found.why,
-        tag=tag,
+        version=version,
+        why=why,
+        tag=story.tag,
         commit=commit.sha,
         time_s=commit.time_s,
         branch=history.branch,
@@ -187,8 +201,8 @@ def make_plan(
         files=tuple(sorted([*files, bill], key=lambda one: one.name)),
         images=tuple(sorted(images.items())),
         notes=render_notes(story),
-        changelog=render_changelog(story, str(found.version)),
-        floating=floating_tags(settings, found.version, history.versions),
+        changelog=render_changelog(story, str(version)),
+        floating=floating_tags(settings, version, history.versions),
         source=story.web.address,
     )
 

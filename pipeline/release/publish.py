@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 
 from pipeline.digest import digest_bytes
@@ -73,68 +73,56 @@ class Places:
     index: Index | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """One thing to do."""
 
     name: str
-    changes: bool  # something that others could see, or that has to be finished
     is_done: Callable[[], bool]
     do: Callable[[], None]
+    changes: bool = field(default=True, kw_only=True)  # what others could see, or has to be finished
 
 
 def steps_of(plan: ReleasePlan, places: Places) -> tuple[Step, ...]:
     """Return the steps in their order. Nothing is looked at yet."""
     own = _Own(plan=plan, places=places)
     repository, forge, index, signer = places.repository, places.forge, places.index, places.signer
-    steps = [Step(name="notes", changes=False, is_done=own.are_notes_kept, do=own.keep_notes)]
+    steps = [Step("notes", own.are_notes_kept, own.keep_notes, changes=False)]
     if forge is not None:
         steps.append(
             Step(
-                name="files",
-                changes=True,
-                is_done=lambda: forge.is_prepared(plan, plan.files),
-                do=lambda: forge.prepare(plan, plan.files),
+                "files",
+                lambda: forge.is_prepared(plan, plan.files),
+                lambda: forge.prepare(plan, plan.files),
             )
         )
     if index is not None:
-        steps.append(
-            Step(
-                name="packages",
-                changes=True,
-                is_done=lambda: not index.missing(plan),
-                do=lambda: index.publish(plan),
-            )
-        )
-    steps.append(Step(name="attestation", changes=forge is not None, is_done=own.is_attested, do=own.attest))
+        steps.append(Step("packages", lambda: not index.missing(plan), lambda: index.publish(plan)))
+    steps.append(Step("attestation", own.is_attested, own.attest, changes=forge is not None))
     steps.append(
         Step(
-            name="tag",
-            changes=True,
-            is_done=lambda: has_tag(repository, plan, signer),
-            do=lambda: create_tag(repository, plan, signer),
+            "tag",
+            lambda: has_tag(repository, plan, signer),
+            lambda: create_tag(repository, plan, signer),
         )
     )
     if (remote := places.remote) is not None:
         steps.append(
             Step(
-                name="push",
-                changes=True,
-                is_done=lambda: is_pushed(repository, plan, remote),
-                do=lambda: push_tag(repository, plan, remote),
+                "push",
+                lambda: is_pushed(repository, plan, remote),
+                lambda: push_tag(repository, plan, remote),
             )
         )
     if forge is not None:
         steps.append(
             Step(
-                name="release",
-                changes=True,
-                is_done=lambda: forge.is_published(plan),
-                do=lambda: forge.publish(plan, own.all_files()),
+                "release",
+                lambda: forge.is_published(plan),
+                lambda: forge.publish(plan, own.all_files()),
             )
         )
-    steps.append(Step(name="close", changes=False, is_done=own.is_closed, do=own.close))
-    return tuple(steps)
+    return (*steps, Step("close", own.is_closed, own.close, changes=False))
 
 
 def check(plan: ReleasePlan, places: Places) -> None:

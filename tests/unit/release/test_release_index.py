@@ -25,7 +25,7 @@ import pytest
 from pipeline.config.release import ReleaseSettings
 from pipeline.errors import UsageError
 from pipeline.release.api import ApiBusy
-from pipeline.release.index import Index, IndexConflict, NothingUploaded, UploadFailed, open_index, project_of
+from pipeline.release.index import Index, IndexConflict, NothingUploaded, open_index, project_of
 from pipeline.release.publish import ReleaseUnfinished, publish
 from tests.unit.release.world import sdist, wheel
 
@@ -374,4 +374,3 @@ def test_what_is_no_package_cannot_be_published() -> None:
     assert project_of("My.App-1.0.tar.gz") == "my-app"
     with pytest.raises(UsageError, match="its name is not that of a package"):
         project_of("notes.whl")
-    assert issubclass(UploadFailed, Exception)
