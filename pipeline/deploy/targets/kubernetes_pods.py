@@ -67,14 +67,6 @@ def ready(deployment: Thing) -> int:
     return min(int(status.get("readyReplicas", 0)), int(status.get("updatedReplicas", 0)))
 
 
-def is_settled(deployment: Thing) -> bool:
-    """Whether exactly the pods it should have are there, up to date and available."""
-    status = deployment.get("status", {})
-    counts = [int(status.get(key, 0)) for key in ("replicas", "updatedReplicas", "availableReplicas")]
-    seen = int(status.get("observedGeneration", 0)) >= int(deployment["metadata"].get("generation", 0))
-    return seen and counts == [wanted(deployment)] * 3
-
-
 def present(pods: Sequence[Thing]) -> list[Thing]:
     """Return the pods that are not leaving."""
     return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
@@ -143,8 +135,7 @@ def probes_of(deployments: Sequence[Thing], pods: Sequence[Thing]) -> tuple[Prob
     for one in deployments:
         service = service_of(one)
         own = [pod for pod in present(pods) if service_of(pod) == service]
-        current = is_settled(one) or ready(one) >= wanted(one)
-        found += [_probe(service, pod, is_current=current) for pod in own]
+        found += [_probe(service, pod, is_current=_is_made_of(pod, one["spec"]["template"])) for pod in own]
         missing = range(len(own) + 1, wanted(one) + 1)
         found += [
             Probe(service=service, instance=f"{n} of {wanted(one)}", passed=False, said="it has no pod yet")
@@ -153,21 +144,31 @@ def probes_of(deployments: Sequence[Thing], pods: Sequence[Thing]) -> tuple[Prob
     return tuple(found)
 
 
+def _is_made_of(pod: Thing, template: Thing) -> bool:
+    """Whether a pod is one of the present template, not one that is about to be replaced."""
+    labels, image = template["metadata"]["labels"], template["spec"]["containers"][0]["image"]
+    return bool(labels.items() <= pod["metadata"]["labels"].items() and image == _image(pod))
+
+
+def _image(pod: Thing) -> str:
+    return str(pod["spec"]["containers"][0]["image"])
+
+
 def _probe(service: str, pod: Thing, *, is_current: bool) -> Probe:
     condition = _condition(pod, "Ready")
     passed = condition.get("status") == "True" and is_current
     waits = [status["state"]["waiting"] for status in _statuses(pod) if "waiting" in status.get("state", {})]
-    said = "ready" if passed else str(condition.get("message") or condition.get("reason") or "not ready yet")
+    late = "it is about to be replaced" if not is_current else "not ready yet"
+    said = "ready" if passed else str(condition.get("message") or condition.get("reason") or late)
     if waits:
         said = f"{waits[0].get('reason', '')}: {waits[0].get('message', '')}".strip(": ")
-    image = str(pod["spec"]["containers"][0]["image"])
     return Probe(
         service=service,
         instance=name_of(pod),
         passed=passed,
         said=said,
         restarts=sum(int(status.get("restartCount", 0)) for status in _statuses(pod)),
-        version=image.rpartition("@")[2],
+        version=_image(pod).rpartition("@")[2],
     )
 
 
