@@ -11,17 +11,20 @@ import pytest
 from pipeline.config.delivery import Environment
 from pipeline.deploy.health import wait_until_ready
 from pipeline.deploy.target import Deployment, Drained, Fenced, Live
+from tests.deploy.docker import product as docker
+from tests.deploy.docker.conftest import bed, host, images  # noqa: F401 - likewise
 from tests.deploy.local.conftest import archive, store  # noqa: F401 - fixtures of the real target
 from tests.deploy.local.product import WEB, again, end_all, local_target, release_of
 from tests.unit.deploy.doubles import release
 from tests.unit.deploy.fake_target import FakeTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
 
     from pipeline.deploy.release import Release
     from pipeline.deploy.target import Target
+    from tests.deploy.docker.bed import Bed
 
 pytestmark = pytest.mark.anyio
 
@@ -59,15 +62,32 @@ class Case:
         await target.shift(self.first, 100)
 
 
+def docker_case(bed: Bed, images: Mapping[str, str], folder: Path, address: str) -> Case:
+    """Two releases on a Docker host."""
+    environment = docker.environment(bed.host(1), images, address, folder)
+    old, new = (docker.release_of(images, number) for number in (1, 2))
+    return Case(
+        connect=lambda: docker.target(bed, environment, folder), environment=environment, old=old, new=new
+    )
+
+
 REAL = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(params=["fake", pytest.param("local", marks=REAL)])
+@pytest.fixture(
+    params=["fake", *(pytest.param(kind, marks=REAL) for kind in ("local", "docker", "docker over ssh"))]
+)
 def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
     if request.param == "fake":
         environment = Environment(name="staging")
         old, new = release(1), release(2)
         yield Case(connect=lambda: FakeTarget(tmp_path), environment=environment, old=old, new=new)
+        return
+    if request.param.startswith("docker"):
+        bed, images = request.getfixturevalue("bed"), request.getfixturevalue("images")
+        host = request.getfixturevalue("host")
+        address = host.ssh if request.param.endswith("ssh") else host.unix
+        yield docker_case(bed, images, tmp_path, address)
         return
     image, place = request.getfixturevalue("archive"), request.getfixturevalue("store")
     monkeypatch.setenv("PIPELINE_STORE", str(place))

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from pipeline.deploy.secrets import read_secrets
+from pipeline.deploy.smoke import public_service
 from pipeline.deploy.target import Drained, Live, Probe, TargetUnfit, Traffic, Usage
 from pipeline.deploy.targets.archives import keep_archive
 from pipeline.deploy.targets.haproxy import SERVERS, Counted, traffic_of
 from pipeline.deploy.targets.looking import Taken, probe_instance, taken_by
 from pipeline.deploy.targets.place import Place
-from pipeline.deploy.targets.world import public_service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,8 +77,6 @@ class LocalTarget:
         free = shutil.disk_usage(self.state.folder).free
         if free < LEAST_FREE_BYTES:
             raise TargetUnfit(f"cannot take a release: the disk has only {free >> 20} MiB left")
-        for one in release.services.values():
-            await read_secrets(self.state, one.secrets)
 
     async def live(self) -> Live:
         world, place = self.place.world, self.place
@@ -97,9 +94,7 @@ class LocalTarget:
     async def fetch(self, deployment: Deployment) -> None:
         release, place = deployment.new, self.place
         place.guard(deployment)
-        digests = {one.image_digest for one in release.services.values()}
-        for digest in digests & self.archives.keys():
-            await anyio.to_thread.run_sync(keep_archive, self.archives[digest], digest, place.archive(digest))
+        digests = await self._keep_archives(release)
         unit = place.unit(release.id)
         await unit.ensure()
         await unit.fetch(deployment.fence, await place.instances(release, release.services))
@@ -115,6 +110,7 @@ class LocalTarget:
     ) -> str:
         place = self.place
         place.guard(deployment)
+        await self._keep_archives(deployment.new)
         await place.start_shared(deployment, deployment.new, unless_another=True)
         unit = place.unit(deployment.new.id)
         await unit.ensure()
@@ -261,6 +257,14 @@ class LocalTarget:
 
     async def close(self) -> None:
         """Hold nothing open: holders and the proxy go on."""
+
+    async def _keep_archives(self, release: Release) -> set[str]:
+        """Copy archives of the release's images beside the record; return the digests of all images."""
+        digests = {one.image_digest for one in release.services.values()}
+        for digest in digests & self.archives.keys():
+            place = self.place.archive(digest)
+            await anyio.to_thread.run_sync(keep_archive, self.archives[digest], digest, place)
+        return digests
 
 
 def _before(counted: tuple[int, int]) -> Counted:

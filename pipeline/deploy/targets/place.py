@@ -17,6 +17,7 @@ import anyio
 
 from pipeline.deploy.history import load_release
 from pipeline.deploy.secrets import read_secrets
+from pipeline.deploy.smoke import public_service
 from pipeline.deploy.target import Drained, Fenced
 from pipeline.deploy.targets.haproxy import SLOTS, Proxy, plan_weights
 from pipeline.deploy.targets.units import Instance, Seen, Unit
@@ -24,7 +25,6 @@ from pipeline.deploy.targets.world import (
     World,
     names_of_part,
     partner,
-    public_service,
     read_world,
     shared_services,
     shared_unit,

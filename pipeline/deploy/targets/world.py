@@ -63,17 +63,6 @@ def partner(number: int, replicas: int, others: int) -> int:
     return (number - 1) * others // replicas + 1
 
 
-def public_service(release: Release) -> str:
-    """The service that traffic from outside reaches; "" when there is none."""
-    said = [name for name, one in release.services.items() if one.settings.public]
-    silent = [
-        name
-        for name, one in release.services.items()
-        if one.settings.port is not None and one.settings.public is None
-    ]
-    return (said or (silent if len(silent) == 1 else [""]))[0]
-
-
 def shared_unit(service: str, one: ReleasedService) -> str:
     """The name of an exclusive service's own unit: releases in which it is the same share it."""
     return f"x-{service}-{digest_of(one).removeprefix('sha256:')[:12]}"
