@@ -204,7 +204,7 @@ class Delivery:
             return asked.kind != "rollback" and await is_pending(asked.target, lock, deployment)
 
         return Helpers(
-            judge=self.judge or Watch(visit=visits_of(asked.environment)),
+            judge=self.judge or Watch(visit=visits_of(asked.environment, asked.target)),
             authorise=authorise,
             smoke=smoke,
             pending=pending,
@@ -214,13 +214,21 @@ class Delivery:
         )
 
 
-def visits_of(environment: Environment) -> Callable[[Deployment, float], Awaitable[Traffic]]:
-    """Return what sends our own requests to where people reach the environment, if that is said."""
+def address_of(environment: Environment, target: Target) -> str:
+    """Return the URL where people reach an environment; on this machine the target knows one; "" for none."""
+    from pipeline.deploy.targets.local import LocalTarget
+
+    own = target.address if isinstance(target, LocalTarget) else ""
+    return environment.address or own
+
+
+def visits_of(environment: Environment, target: Target) -> Callable[[Deployment, float], Awaitable[Traffic]]:
+    """Return what sends our own requests to where people reach the environment, if that is known."""
 
     async def visits(deployment: Deployment, seconds: float) -> Traffic:
         from pipeline.deploy.smoke import visit
 
-        return await visit(deployment, environment.address or "", seconds)
+        return await visit(deployment, address_of(environment, target), seconds)
 
     return visits
 

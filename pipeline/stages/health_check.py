@@ -58,7 +58,7 @@ async def watch_live(ctx: Context, delivery: Delivery, environment: Environment,
     lease = await delivery.lock_of(environment, target).look()
     deployment = Deployment(id="", environment=watched, new=release, old=None, fence=lease.fence)
     ctx.log(f"watching `{release.id}` for {window:g} s\n")
-    judge = delivery.judge or Watch(visit=visits_of(environment))
+    judge = delivery.judge or Watch(visit=visits_of(environment, target))
     verdict = await judge.watch(target, deployment, Step(id=StepId.BAKE, share=100.0))
     ctx.log(f"{verdict.decision}: {verdict.reason}\n")
     if verdict.decision == "breach":
