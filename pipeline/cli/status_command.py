@@ -69,7 +69,7 @@ def as_table(one: Standing) -> dict[str, Any]:
     return {
         "environment": one.environment.name,
         "target": one.environment.target,
-        "address": one.environment.address,
+        "address": one.address,
         "release": release.id if release is not None else "",
         "version": release.version if release is not None else "",
         "commit": release.commit if release is not None else "",
@@ -153,8 +153,8 @@ def _what_runs(one: Standing) -> Iterator[tuple[str, str]]:
     yield "release", title(one.release) if one.release is not None else "none"
     if one.entry is not None:
         yield "since", f"{moment(one.entry.ended)}, by {one.entry.actor}"
-    if one.environment.address is not None:
-        yield "address", one.environment.address
+    if one.address:
+        yield "address", one.address
     if len(one.shares) > 1:
         yield from (("traffic", f"{share:g} % to {name}") for name, share in sorted(one.shares.items()))
     for name, each in one.release.services.items() if one.release is not None else ():

@@ -13,6 +13,8 @@ from pipeline.deploy.outcome import Outcome
 from pipeline.deploy.records import read_record
 from pipeline.deploy.target import Deployment
 from pipeline.errors import PipelineError
+from pipeline.stages.delivery import address_of
+from pipeline.stages.releases import services_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +46,7 @@ class Standing:
     """
 
     environment: Environment
+    address: str = ""  # where people reach it
     release: Release | None = None
     shares: Mapping[str, float] = field(default_factory=dict)
     running: tuple[str, ...] = ()
@@ -97,6 +100,7 @@ async def _look(environment: Environment, target: Target) -> Standing:
     open_one = await find_open(target.state)
     return Standing(
         environment=environment,
+        address=address_of(environment, target),
         release=release,
         shares=dict(live.shares),
         running=tuple(sorted(live.running)),
@@ -120,8 +124,6 @@ def find_drift(
     history: tuple[Entry, ...], shares: Mapping[str, float], release: Release | None, environment: Environment
 ) -> tuple[str, ...]:
     """Say how what runs, and what the settings say, differ from what was deployed last."""
-    from pipeline.stages.releases import services_of
-
     good = [one for one in history if one.outcome is Outcome.SUCCEEDED]
     wanted = good[-1].new if good else ""
     found: list[str] = []

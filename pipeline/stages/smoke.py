@@ -10,7 +10,7 @@ from pipeline.deploy.target import Deployment
 from pipeline.graph.context import CheckFailed, Context
 from pipeline.graph.outcome import Failure
 from pipeline.graph.stage import stage
-from pipeline.stages.delivery import live_release
+from pipeline.stages.delivery import address_of, live_release
 from pipeline.stages.deploying import chain_to, delivery_of
 from pipeline.stages.results import Checked
 
@@ -59,8 +59,8 @@ async def urls_of(
     """Return where services answer: the public one where people reach it, if that is said."""
     urls = dict(await target.preview(deployment))
     public = public_service(release)
-    if environment.address and public:
-        urls[public] = environment.address
+    if public and (address := address_of(environment, target)):
+        urls[public] = address
     return urls
 
 
