@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import signal
+import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 LOGS: Final = "/.deploy-logs"
 TO_LOG: Final = 'log="$1"; shift; exec "$@" >> "$log" 2>&1'
 LOG_LINES: Final = 200
+LOG_BYTES: Final = 64 << 20
 MARK: Final = "PIPELINE_INSTANCE"
 BEGIN_LIMIT_S: Final = 5.0  # until the process of a service that was started is seen
 REACH_LIMIT_S: Final = 2.0
@@ -102,6 +104,14 @@ class Held:
         if self.tunnel is not None:
             tunnel, self.tunnel = self.tunnel, None
             await tunnel.stop()
+
+    def bound_log(self) -> None:
+        """Begin the file that it writes to anew when that has grown too long."""
+        file = f"/proc/{self.pid}/fd/1"
+        with contextlib.suppress(OSError):  # it has just ended, or closed its output
+            found = os.stat(file)
+            if self.is_up and stat.S_ISREG(found.st_mode) and found.st_size > LOG_BYTES:
+                os.truncate(file, 0)
 
     def forget(self) -> None:
         """Look at its process no longer."""

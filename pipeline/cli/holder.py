@@ -70,12 +70,14 @@ class Holder:
         writer.close()
 
     async def watch_idle(self) -> None:
-        """End when there has been nothing to hold for long."""
+        """End when there has been nothing to hold for long; until then keep logs from growing without end."""
         loop = asyncio.get_running_loop()
         while loop.time() - self._used < IDLE_S:
             await asyncio.sleep(min(IDLE_S, 10.0))
             if self.held:
                 self._used = loop.time()
+            for one in self.held.values():
+                one.bound_log()
         self.enough.set()
 
     async def _do(self, asked: dict[str, Any]) -> dict[str, Any]:

@@ -128,7 +128,7 @@ class Proxy:
         text = config_text(address)
         file = self.folder / "haproxy.cfg"
         is_up = self.is_up()
-        if is_up and file.read_text() == text:
+        if is_up and file.exists() and file.read_text() == text:
             return False
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         pid = self._pid() if is_up else 0

@@ -74,6 +74,9 @@ class LocalTarget:
             raise error
         if name and release.services[name].settings.replicas > SERVERS:
             raise TargetUnfit(f"cannot run `{name}`: it has more than {SERVERS} replicas")
+        address = self.environment.address or "http://"
+        if not address.startswith("http://"):
+            raise TargetUnfit(f"cannot take requests at `{address}`: this target speaks plain HTTP")
         free = shutil.disk_usage(self.state.folder).free
         if free < LEAST_FREE_BYTES:
             raise TargetUnfit(f"cannot take a release: the disk has only {free >> 20} MiB left")
@@ -246,7 +249,8 @@ class LocalTarget:
             place.unit(name).remove()
             for digest in {*world.fetched[name]} - left:
                 place.archive(digest).unlink(missing_ok=True)
-        await place.end_idle({one.id for one in (deployment.new, deployment.old) if one is not None})
+        ours = {one.id for one in (deployment.new, deployment.old) if one is not None}
+        await place.end_others({*ours, *live.shares})
         with place.changing(deployment) as change:
             change(
                 fetched={name: one for name, one in change.world.fetched.items() if name not in gone},

@@ -227,12 +227,11 @@ class Place:
                 killed += await self._stop_unit(deployment, one, release)
         return killed
 
-    async def end_idle(self, keep: Collection[str]) -> None:
-        """End the holders of other releases than `keep` that hold nothing."""
+    async def end_others(self, keep: Collection[str]) -> None:
+        """End the holders of other releases than `keep`, with what an undoing that failed may have left."""
         for folder in sorted((self.state.folder / "units").glob("r-*")):
-            unit = self.unit(folder.name)
-            if unit.id not in keep and not await unit.status():
-                await unit.quit()
+            if folder.name not in keep:
+                await self.unit(folder.name).quit()
 
     def _units_like(self, service: str) -> list[Unit]:
         return [self.unit(path.name) for path in sorted((self.state.folder / "units").glob(f"x-{service}-*"))]
