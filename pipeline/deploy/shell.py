@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import tempfile
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -73,7 +75,7 @@ class Shell:
         self._options = ssh_options
         self._prefix = prefix
         self._socket = parts.path
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self._limiter = anyio.CapacityLimiter(AT_ONCE)
 
     async def run(self, script: str, *, timeout_s: float) -> Said:
@@ -116,7 +118,7 @@ class Shell:
         if self._folder is None:
             return
         await self._call([*self._ssh(), "-O", "exit", self._user_host], "", dict(os.environ), CONNECT_LIMIT_S)
-        self._folder.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
 
     async def _call(self, argv: list[str], text: str, env: dict[str, str], limit_s: float) -> Said:
@@ -134,7 +136,8 @@ class Shell:
 
     def _ssh(self) -> list[str]:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="pipeline-ssh-")
+            self._folder = Path(tempfile.mkdtemp(prefix="pipeline-ssh-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": str(CONNECT_LIMIT_S),
@@ -142,7 +145,7 @@ class Shell:
             "ServerAliveCountMax": "3",
             "ControlMaster": "auto",
             "ControlPersist": "60",
-            "ControlPath": str(Path(self._folder.name) / "%C"),
+            "ControlPath": str(self._folder / "%C"),
         }
         port = ["-p", str(self._port)] if self._port else []
         return [

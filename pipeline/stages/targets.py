@@ -44,6 +44,13 @@ def open_command(delivery: Delivery, environment: Environment) -> Target:
     return CommandTarget(environment, state_of(delivery, environment), delivery.root)
 
 
+def open_docker(delivery: Delivery, environment: Environment) -> Target:
+    """Return a target of Docker hosts; the records are here if the first host is this machine."""
+    from pipeline.deploy.targets.docker import DockerTarget
+
+    return DockerTarget(environment=environment, folder=state_of(delivery, environment).folder)
+
+
 def open_kubernetes(_delivery: Delivery, environment: Environment) -> Target:
     """Return a target in a cluster, which has the records as well."""
     from pipeline.deploy.targets.kubernetes import KubernetesTarget
@@ -53,6 +60,7 @@ def open_kubernetes(_delivery: Delivery, environment: Environment) -> Target:
 
 OPENERS: Final[Mapping[str, Opener]] = {
     "local": open_local,
+    "docker": open_docker,
     "kubernetes": open_kubernetes,
     "command": open_command,
 }

@@ -62,12 +62,12 @@ class Case:
         await target.shift(self.first, 100)
 
 
-def docker_case(bed: Bed, images: Mapping[str, str], folder: Path, address: str) -> Case:
+def docker_case(hosts: Bed, built: Mapping[str, str], folder: Path, address: str) -> Case:
     """Two releases on a Docker host."""
-    environment = docker.environment(bed.host(1), images, address, folder)
-    old, new = (docker.release_of(images, number) for number in (1, 2))
+    environment = docker.environment(hosts.host(1), built, address, folder)
+    old, new = (docker.release_of(built, number) for number in (1, 2))
     return Case(
-        connect=lambda: docker.target(bed, environment, folder), environment=environment, old=old, new=new
+        connect=lambda: docker.target(hosts, environment, folder), environment=environment, old=old, new=new
     )
 
 
@@ -84,10 +84,10 @@ def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         yield Case(connect=lambda: FakeTarget(tmp_path), environment=environment, old=old, new=new)
         return
     if request.param.startswith("docker"):
-        bed, images = request.getfixturevalue("bed"), request.getfixturevalue("images")
-        host = request.getfixturevalue("host")
-        address = host.ssh if request.param.endswith("ssh") else host.unix
-        yield docker_case(bed, images, tmp_path, address)
+        one = request.getfixturevalue("host")
+        address = one.ssh if request.param.endswith("ssh") else one.unix
+        hosts, built = request.getfixturevalue("bed"), request.getfixturevalue("images")
+        yield docker_case(hosts, built, tmp_path, address)
         return
     image, place = request.getfixturevalue("archive"), request.getfixturevalue("store")
     monkeypatch.setenv("PIPELINE_STORE", str(place))

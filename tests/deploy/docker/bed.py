@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 START_LIMIT_S: Final = 30.0
 NEEDED: Final = ("dockerd", "docker", "docker-registry", "sshd", "haproxy", "busybox", "ip", "nsenter")
-SERVE: Final = 'trap "exit 0" TERM; httpd -f -p 8080 -h /www & wait'
+SERVE: Final = "trap 'exit 0' TERM; httpd -f -p 8080 -h /www & wait"
 SLOW: Final = "#!/bin/sh\nsleep 1\nprintf 'Content-Type: text/plain\\r\\n\\r\\nslow\\n'\n"
 VARIABLES: Final = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nenv\n"
 
@@ -176,6 +176,7 @@ class BedHost:
                 subprocess.run(command, check=True)
         os.makedirs("/run/sshd", exist_ok=True)  # where it locks itself in
         settings = self.folder / "sshd_config"
+        # A shell that is not the first of its kind reads no start-up files of whoever runs the tests.
         settings.write_text(
             f"ListenAddress {self.address}\nPort 22\nHostKey {self.bed.folder}/host\nPidFile none\n"
             f"AuthorizedKeysFile {self.bed.folder}/user.pub\nStrictModes no\nUsePAM no\n"
@@ -239,7 +240,7 @@ def app(number: int, files: Mapping[str, str] | None = None) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         _add(tar, "bin/busybox", Path(str(shutil.which("busybox"))).read_bytes(), 0o755)
-        for name in ("sh", "httpd", "sleep", "env", "cat", "true", "false"):
+        for name in ("sh", "httpd", "sleep", "env", "cat", "echo", "true", "false"):
             link = tarfile.TarInfo(f"bin/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
