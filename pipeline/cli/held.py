@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pipeline.deploy.targets.units import Seen
+from pipeline.engine.ops import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -191,7 +192,7 @@ def configured(client: dagger.Client, spec: Instance) -> dagger.Container:
     for name, value in spec.secrets.items():
         container = container.with_secret_variable(name, client.set_secret(f"{spec.name} {name}", value))
     for path, volume in spec.volumes.items():
-        container = container.with_mounted_cache(path, client.cache_volume(volume))
+        container = container.with_mounted_cache(path, client.cache_volume(KEPT + volume))
     for alias, (port, front) in spec.outside.items():
         forward = dagger.PortForward(backend=front, frontend=port)
         container = container.with_service_binding(alias, client.host().service([forward]))

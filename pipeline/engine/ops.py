@@ -9,7 +9,7 @@ Being in the digest is the default; a field with `compare=False` is left out, an
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pipeline.digest import Digest, digest_of
 
@@ -101,9 +101,15 @@ class SecretHandle:
     read: Callable[[], bytes] = field(compare=False, repr=False)  # the value, asked for at each use
 
 
+KEPT: Final = "kept:"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheVolume:
-    """A directory that outlives execs; its identity is all that a key knows of it."""
+    """A directory that outlives execs; its identity is all that a key knows of it.
+
+    One whose `key` begins with `KEPT` holds what cannot be made again: no pruning takes it.
+    """
 
     key: str
     namespace: str = "mainClient"

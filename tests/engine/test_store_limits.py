@@ -131,6 +131,24 @@ def test_pruning_removes_the_longest_unused_until_the_limit_is_kept(root: Path) 
         assert {usage.size_bytes for usage in store.usage() if usage.kind != "index"} == {0}
 
 
+def test_pruning_never_takes_a_volume_that_is_to_be_kept(root: Path) -> None:
+    """However long ago it was used, and by which engines since: what is in it cannot be made again."""
+    with opened(root) as store:
+        path, _created = store.index.volume_path(key("data"), is_kept=True)
+        (path / "row").write_text("x" * 100_000)
+        store.index.volume_path(key("volume"))
+    with opened(root) as store:
+        again = store.index.volume_path(key("data"))
+    _change(root, "UPDATE volumes SET last_used = 1")
+
+    with opened(root) as store:
+        pruned = store.prune(max_bytes=0)
+
+        assert again == (path, False)
+        assert pruned.volumes == (key("volume"),)
+        assert (path / "row").stat().st_size == 100_000
+
+
 def test_pruning_spares_what_any_living_engine_has_used(root: Path) -> None:
     """An engine's finds, drafts' parents and views stay, whoever prunes."""
     with opened(root) as store:

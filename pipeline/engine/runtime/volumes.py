@@ -33,7 +33,8 @@ async def open_volume(
     Raises:
         UnknownUser: The owner's name is not known there.
     """
-    path, _created = store.index.volume_path(digest_of(volume))
+    is_kept = volume.key.startswith(ops.KEPT)
+    path, _created = store.index.volume_path(digest_of(volume), is_kept=is_kept)
     if volume.source is None and not volume.owner and volume.mode is None:
         return path
     uid, gid = find_ids(lowers, volume.owner)

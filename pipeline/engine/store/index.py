@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pipeline.engine.store.values import SnapshotNotFound, StoredResult
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pipeline.engine.store.snapshots import Snapshots
     from pipeline.engine.store.uses import Uses
     from pipeline.engine.store.values import Snapshot, SnapshotKind
+
+
+_NO_ENGINE: Final = 1 << 62
+"""Above the number of every engine: pruning spares what was used by those that came after the oldest one."""
 
 
 class Index:
@@ -113,17 +117,22 @@ class Index:
         query += ", last_used = excluded.last_used"
         self._database.write(query, (kind, key, value, *self._uses.stamp()))
 
-    def volume_path(self, identity: Digest) -> tuple[Path, bool]:
-        """Return the directory of a cache volume, and whether it was made by this call."""
+    def volume_path(self, identity: Digest, *, is_kept: bool = False) -> tuple[Path, bool]:
+        """Return the directory of a cache volume, and whether it was made by this call.
+
+        Args:
+            is_kept: No pruning may ever take it.
+        """
         path = self._volumes / identity.removeprefix("sha256:")
         if self._uses.touch("volumes", identity) and path.is_dir():
             return path, False
+        used_by, last_used = self._uses.stamp()
         with self._database.writing() as connection:
             created = not path.is_dir()
             path.mkdir(mode=0o755, exist_ok=True)
             connection.execute(
                 "INSERT OR REPLACE INTO volumes (identity, used_by, last_used) VALUES (?, ?, ?)",
-                (identity, *self._uses.stamp()),
+                (identity, _NO_ENGINE if is_kept else used_by, last_used),
             )
         self._uses.made("volumes", identity)
         return path, created

@@ -175,7 +175,7 @@ async def test_services_find_each_other_and_a_store_outlives_releases(
     target: LocalTarget, archive: Path
 ) -> None:
     """A service reaches those it needs by name; an exclusive one that stays the same is never restarted, and
-    keeps its volume when it is; secrets reach their service.
+    its volume is there for the next one; secrets reach their service.
     """
     versions = await keep_secrets(target.state, {"TOKEN": "swordfish"})
     store = DeployedService(
