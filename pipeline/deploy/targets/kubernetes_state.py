@@ -41,6 +41,7 @@ class KubernetesState:
 
     kubectl: Kubectl
     environment: str
+    piece_bytes: int = PIECE_BYTES
     _last: dict[str, Piece] = field(default_factory=dict, init=False)
     _alone: anyio.Lock = field(default_factory=anyio.Lock, init=False)
 
@@ -91,7 +92,7 @@ class KubernetesState:
         ]
 
     async def _add(self, name: str, last: Piece, line: bytes) -> Piece:
-        if last.number == 0 or len(last.data) + len(line) > PIECE_BYTES:
+        if last.number == 0 or len(last.data) + len(line) > self.piece_bytes:
             last = Piece(last.number + 1, b"", "")
         data = last.data + line
         version = await self._put(name, self._object(name, last.number), data, last.version)
@@ -99,6 +100,8 @@ class KubernetesState:
 
     async def _put(self, name: str, what: str, data: bytes, version: str) -> str:
         """Create an object, or replace that of a version; return its new version."""
+        if version and not version.isdecimal():
+            raise StateChanged(name)  # no server has ever given that one
         kind = _kind(name)
         text = base64.b64encode(data).decode()
         body: dict[str, Any] = {
