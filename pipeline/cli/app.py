@@ -37,6 +37,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "status": "Show what runs in ENV, or in every environment that is declared.",
     "history": "List the deployments of the environment ENV, the newest first.",
     "approve": "Give one's signed word for exactly one deployment.",
+    "audit": "Look at the audit log of an environment, and verify it.",
     "env": "Look at environments: settings, differences, drift, locks.",
     "release": "Plan, publish and verify releases.",
     "cache": "Show or prune the cache of stage results; carry the engine's to other machines.",

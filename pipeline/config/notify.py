@@ -1,4 +1,4 @@
-"""The settings of notifications: `[tool.pipeline.notify]`."""
+"""The settings of what is told and kept of deployments: `[tool.pipeline.notify]`, `[tool.pipeline.audit]`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ Whole = NewType("Whole", int)  # 1 or more
 Duration = NewType("Duration", float)  # written "30s", "5m", "1h30m"
 SEVERITIES: Final = ("critical", "warning", "info", "trend")
 Severity: TypeAlias = Literal["critical", "warning", "info", "trend"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """`[tool.pipeline.audit]`: what makes the audit log known outside."""
+
+    checkpoints: str | None = None  # a folder elsewhere, or "notes:REMOTE" of git
+    key: str | None = None  # path of the ssh key that signs them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +41,7 @@ class NotifySettings:
     limit: Whole = Whole(20)  # notices to one channel within an hour; critical ones always go
     repeat_s: Duration = Duration(1800.0)  # the same notice is not sent again so soon
     timeout_s: Duration = Duration(10.0)  # of one try to send
+    events: SecretPlace | None = None  # of the URL that CDEvents are sent to
     channels: Mapping[str, ChannelSettings] = field(default_factory=dict)
 
 

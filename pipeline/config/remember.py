@@ -11,7 +11,7 @@ import os
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from pipeline.config.notify import ChannelSettings, NotifySettings, notify_of
+from pipeline.config.notify import AuditSettings, ChannelSettings, NotifySettings, notify_of
 from pipeline.config.values import (
     AdvisorySettings,
     Config,
@@ -70,7 +70,7 @@ def _plain(made_of: object) -> Any:
     classes = (
         *(Config, StageSettings, ServiceSettings, HealthSettings),
         *(PerformanceSettings, RequestSettings, LimitSettings, PolicySettings, PolicyRules),
-        *(DependencyScanSettings, AdvisorySettings, NotifySettings, ChannelSettings),
+        *(DependencyScanSettings, AdvisorySettings, NotifySettings, ChannelSettings, AuditSettings),
     )
     shape = {f"{cls.__name__}.{item.name}": str(item.type) for cls in classes for item in fields(cls)}
     return json.loads(json.dumps([FORMAT, shape, made_of], default=str, sort_keys=True))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence  # noqa: TC003 - read at run time 
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NewType, TypeAlias
 
-from pipeline.config.notify import NotifySettings
+from pipeline.config.notify import AuditSettings, NotifySettings
 from pipeline.config.release import ReleaseSettings
 from pipeline.errors import UsageError
 
@@ -375,6 +375,7 @@ class Config:
     dast: DastSettings = field(default_factory=DastSettings)
     release: ReleaseSettings = field(default_factory=ReleaseSettings)
     notify: NotifySettings = field(default_factory=NotifySettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     deploy: Table = field(default_factory=dict)  # as written: `environments` makes values of it
     environments: Mapping[str, Table] = field(default_factory=dict)  # likewise, by name
     origins: Mapping[str, str] = field(default_factory=dict)  # "run.jobs" to "PIPELINE_JOBS"

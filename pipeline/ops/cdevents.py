@@ -7,18 +7,14 @@ are sent by CloudEvents' HTTP binding, in binary mode.
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Mapping, Sequence  # noqa: TC003 - part of the public values
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote
 
 from pipeline.errors import PipelineError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SPEC: Final = "0.4.1"
 VERSION: Final = "0.2.0"  # of every type used here, in that version of the specification
@@ -116,33 +112,10 @@ def package_url(image: str) -> str:
     return f"pkg:oci/{name}@{quote(digest, safe='')}?{where}" + (f"&tag={quote(tag)}" if tag else "")
 
 
-def append_event(folder: Path, event: Event) -> None:
-    """Add an event to a run folder's file, whole or not at all.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    line = json.dumps(event, sort_keys=True, separators=(",", ":")).encode() + b"\n"
-    descriptor = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, line)
-    finally:
-        os.close(descriptor)
-
-
-def read_events(folder: Path) -> tuple[Event, ...]:
-    """Return the events of a run folder; () when it has none. A last line that was cut off is passed over."""
-    try:
-        lines = (folder / FILE).read_bytes().splitlines()
-    except FileNotFoundError:
-        return ()
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue  # the writer was killed
-    return tuple(found)
+def write_events(events: Sequence[Event]) -> bytes:
+    """Return events as lines of JSON."""
+    lines = (json.dumps(event, sort_keys=True, separators=(",", ":")) for event in events)
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 async def send_events(url: str, events: Sequence[Event]) -> None:

@@ -74,25 +74,26 @@ def _git(root: Path, *argv: str) -> str:
     return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
 
 
+def author_of(root: Path, commit: str) -> str:
+    """Return who wrote a commit, which need not be what is checked out; "" where git does not know."""
+    return _git(root, "log", "-1", "--format=%ae", f"{commit}^{{commit}}") if commit else ""
+
+
 def authorise_by(
     delivery: Delivery,
     *,
     clock: Callable[[], float] = time.time,
-    noted: Callable[[Decision], None] | None = None,
     subject: str = "",
-) -> Callable[[Asked, Deployment, Sequence[Step]], Awaitable[None]]:
+) -> Callable[[Asked, Deployment, Sequence[Step]], Awaitable[Decision]]:
     """Return what holds deployments to the rules of the project.
 
     Args:
-        noted: Hears each decision that allows, before anything is done.
         subject: Of the CI's identity token, checked by who asked for it.
     """
 
-    async def authorise(asked: Asked, deployment: Deployment, steps: Sequence[Step]) -> None:
+    async def authorise(asked: Asked, deployment: Deployment, steps: Sequence[Step]) -> Decision:
         facts = await gather_facts(delivery, asked, deployment, steps, now=clock(), subject=subject)
-        decision = require(load_delivery_policy(delivery.root), facts)
-        if noted is not None:
-            noted(decision)
+        return require(load_delivery_policy(delivery.root), facts)
 
     return authorise
 
@@ -121,7 +122,7 @@ async def gather_facts(
         branch=checkout.branch,
         tags=checkout.tags,
         commit=new.commit,
-        author=checkout.author,
+        author=author_of(delivery.root, new.commit) or checkout.author,
         dirty=checkout.dirty,
         policy_changed=checkout.policy_changed,
         release=new.id,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pipeline.deploy.act import Judge
     from pipeline.deploy.history import Entry, Kind
     from pipeline.deploy.outcome import Told
+    from pipeline.deploy.policy import Decision
     from pipeline.deploy.release import Release
     from pipeline.deploy.steps import Step
     from pipeline.deploy.target import Deployment, Target, Traffic
@@ -77,8 +78,9 @@ class NothingToGoBackTo(UsageError):
         super().__init__(f"cannot roll back `{environment}`: it has had no other release that came to stay")
 
 
-async def _allow(_asked: Asked, _deployment: Deployment, _steps: Sequence[Step]) -> None:
+async def _allow(_asked: Asked, _deployment: Deployment, _steps: Sequence[Step]) -> Decision | None:
     """Allow it."""
+    return None
 
 
 def _tell_nobody(_told: Told) -> None:
@@ -114,7 +116,7 @@ class Delivery:
     actor: str
     run: str
     secret: Callable[[str], str | None] = os.environ.get
-    authorise: Callable[[Asked, Deployment, Sequence[Step]], Awaitable[None]] = _allow
+    authorise: Callable[[Asked, Deployment, Sequence[Step]], Awaitable[Decision | None]] = _allow
     tell: Callable[[Told], None] = _tell_nobody
     keep: Callable[[Mapping[str, bytes]], None] = _keep_nothing
     judge: Judge | None = None  # None: by the environment's settings
@@ -192,8 +194,12 @@ class Delivery:
         )
 
     def _helpers(self, asked: Asked, lock: Lock) -> Helpers:
+        from pipeline.stages.auditing import Chronicle
+
+        chronicle = Chronicle(delivery=self, asked=asked)
+
         async def authorise(deployment: Deployment, steps: Sequence[Step]) -> None:
-            await self.authorise(asked, deployment, steps)
+            await chronicle.authorise(deployment, steps)
             if asked.kind != "rollback":  # what is gone back to has its own, which are kept
                 await keep_secrets(asked.target.state, secret_values(asked.environment, self.secret))
 
@@ -210,7 +216,8 @@ class Delivery:
             pending=pending,
             backup=lambda deployment: back_up(deployment, self.root),
             keep=self.keep,
-            tell=self.tell,
+            tell=chronicle.tell,
+            ended=chronicle.ended,
         )
 
 
