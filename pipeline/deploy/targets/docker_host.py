@@ -60,7 +60,7 @@ done
 KNOWN: Final = (
     (r"Cannot connect to the Docker daemon|error during connect", "its Docker daemon does not answer"),
     (r"permission denied while trying to connect", "the user may not use its Docker daemon"),
-    (r"no space left on device", "its disk is full"),
+    (r"(?i)no space left on device", "its disk is full"),
     (r"No such image: (\S+)", "image `{0}` is not there any more"),
     (r"manifest for (\S+) not found|manifest unknown", "the registry does not have the image"),
     (r"pull access denied|unauthorized|no basic auth", "the registry lets it not have the image"),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.deploy.targets.docker_proxy import Counted
 
 POLL_S: Final = 0.2
+FIND_LIMIT_S: Final = 15.0
 KILLED: Final = 137
 
 
@@ -89,6 +90,7 @@ async def move(
     script += copy_config(host.proxy_name, config_text(host.environment, servers))
     script += ask_command(view.proxy.address, tell_lines(servers, busy))
     check_told(await host.act(fence, script, "shift traffic"))
+    await _until_taken(host, view, [one.name for one in servers if one.weight])
     return counted
 
 
@@ -124,6 +126,24 @@ async def until_idle(host: DockerHost, view: View, servers: Collection[str], lim
         in_flight = sum(one.in_flight for name, one in counted.items() if name in servers)
         if not in_flight or anyio.current_time() >= until:
             return in_flight
+        await anyio.sleep(POLL_S)
+
+
+async def _until_taken(host: DockerHost, view: View, servers: Sequence[str]) -> None:
+    """Wait until the proxy sends requests to these servers: it must have found their names.
+
+    Raises:
+        TargetFailed: It does not find one.
+    """
+    until = anyio.current_time() + FIND_LIMIT_S
+    while True:
+        counted = await host.count(view)
+        lost = [name for name in servers if not counted[name].takes]
+        if not lost:
+            return
+        if anyio.current_time() >= until:
+            what = f"its proxy does not find the instance of server `{lost[0]}`"
+            raise TargetFailed(f"cannot shift traffic on host `{host.name}`: {what}")
         await anyio.sleep(POLL_S)
 
 

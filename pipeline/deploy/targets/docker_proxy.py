@@ -30,7 +30,8 @@ CONFIG_FOLDER: Final = "pipeline"
 
 # Instances get one connection for each request: one that ends cannot have an idle one that a request is just
 # being written to. A refused connect is tried again elsewhere, whatever the method: nothing was sent yet.
-# Names are not looked up before it starts: what is not there would keep it waiting, once for each.
+# Names are not looked up before it starts: what is not there would keep it waiting, once for each. Until then
+# a server has an address that refuses, since only one of a known kind can be changed at run time.
 # Only the host may tell it anything: requests to the port for that come from the network's gateway.
 CONFIG: Final = """\
 global
@@ -96,6 +97,7 @@ class Counted:
     requests: int
     errors: int
     in_flight: int
+    takes: bool = True  # new requests
 
 
 def alias_of(environment: str, server: str) -> str:
@@ -114,7 +116,7 @@ def config_text(environment: str, servers: Sequence[Server]) -> str:
             one = known.get(name, Server(name=name, port=port))
             state = f"weight {one.weight}" if one.weight else "disabled"
             where = f"{alias_of(environment, name)}:{one.port}"
-            lines.append(f"    server {name} {where} resolvers docker init-addr none {state}\n")
+            lines.append(f"    server {name} {where} resolvers docker init-addr 127.0.0.1 {state}\n")
     return "".join(lines)
 
 
@@ -217,4 +219,13 @@ def _counted(row: Mapping[str, str]) -> Counted:
     # A refused connect is no error: it was tried again elsewhere, and counts there.
     broken = number("eresp")
     answered = sum(number(f"hrsp_{kind}") for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other"))
-    return Counted(requests=answered + broken, errors=number("hrsp_5xx") + broken, in_flight=number("scur"))
+    return Counted(
+        requests=answered + broken,
+        errors=number("hrsp_5xx") + broken,
+        in_flight=number("scur"),
+        takes=_takes(row.get("status", "")),
+    )
+
+
+def _takes(status: str) -> bool:
+    return status.startswith(("UP", "no check"))

@@ -67,7 +67,7 @@ class Bed:
                 f"http: {{addr: '{where}'}}\n"
             )
             self._registry = first.spawn("registry", "docker-registry", "serve", str(settings))
-            wait_for(lambda: _connects(first.address, 5000), "the registry")
+            wait_for(lambda: connects(first.address, 5000), "the registry")
         return where
 
     def image(self, name: str, tar: bytes, *options: str) -> str:
@@ -184,7 +184,7 @@ class BedHost:
         )
         program = shutil.which("sshd", path="/usr/sbin:/usr/bin") or "sshd"
         self.sshd = self.spawn("sshd", program, "-D", "-e", "-f", str(settings))
-        wait_for(lambda: _connects(self.address, 22), "sshd")
+        wait_for(lambda: connects(self.address, 22), "sshd")
 
     def stop_sshd(self) -> None:
         """Stop the SSH server, and cut every connection."""
@@ -285,7 +285,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
-def _connects(address: str, port: int) -> bool:
+def connects(address: str, port: int) -> bool:
     import socket
 
     try:

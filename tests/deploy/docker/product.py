@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 READY: Final = ReadySettings(
     path="/health",
     interval_s=Seconds(0.2),
-    timeout_s=Seconds(5),
+    timeout_s=Seconds(5.0),
     passes=Count(2),
     healthy_for_s=Seconds(0.2),
-    deadline_s=Seconds(30),
+    deadline_s=Seconds(30.0),
     version="version",
 )
 WEB: Final = DeployedService(
     port=Port(8080),
     health=READY,
-    drain=DrainSettings(timeout_s=Seconds(10), stop_timeout_s=Seconds(3)),
+    drain=DrainSettings(timeout_s=Seconds(10.0), stop_timeout_s=Seconds(3.0)),
 )
 
 
