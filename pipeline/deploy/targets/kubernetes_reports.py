@@ -65,9 +65,9 @@ class Reports:
             status = (await self.kubectl.read("see the job", "job", name)).get("status", {})
             ended[:] = [one for one in status.get("conditions", ()) if one.get("status") == "True"]
             ended[:] = [one for one in ended if one.get("type") in ("Complete", "Failed")]
-            pods = (await self.kubectl.read("see the job", "pods", f"--selector=job-name={name}")).get(
-                "items", []
-            )
+            found = await self.kubectl.read("see the job", "pods", f"--selector=job-name={name}")
+            # A pod that has failed is the job's to speak of: its log is what the command said.
+            pods = [pod for pod in found.get("items", ()) if pod["status"].get("phase") != "Failed"]
             stuck = reading.find_stuck((), pods, self._watched, time.monotonic())
             if stuck is not None and not ended:
                 raise TargetFailed(f"cannot run the command: {stuck.what}", logs=await self.events())
