@@ -17,7 +17,7 @@ from pipeline.deploy.outcome import Outcome
 from pipeline.deploy.secrets import keep_secrets
 from pipeline.deploy.shell import HostGone
 from pipeline.deploy.target import Deployment, TargetFailed, TargetUnfit
-from tests.deploy.docker.bed import connects, wait_for
+from tests.deploy.docker.bed import connects, stop, wait_for
 from tests.deploy.docker.product import WEB, deployer_to, environment, release_of, target
 
 if TYPE_CHECKING:
@@ -192,21 +192,22 @@ async def test_pruning_leaves_other_environments_alone(
 async def test_each_failure_is_one_clear_sentence(
     bed: Bed, images: dict[str, str], host: BedHost, tmp_path: Path
 ) -> None:
-    """A cut connection, a daemon that is gone, an image that nobody has or that was removed, a taken port."""
+    """A taken port, an image that nobody has or that was removed, a daemon that is gone, a cut connection."""
     place = environment(host, images, host.ssh, tmp_path)
     one = target(bed, place, tmp_path)
     gone = images["1"].partition("@")[0] + "@sha256:" + "0" * 64
     nowhere = release_of({"1": gone}, 1)
     said = []
 
+    await one.fetch(_deployment(one, release_of(images, 1), 1))
+    listener = host.spawn("listener", sys.executable, "-m", "http.server", "8088")
+    try:
+        wait_for(lambda: connects(host.address, 8088), "the listener")
+        said.append(await _sentence(one.start(_deployment(one, release_of(images, 1), 1), 1)))
+    finally:
+        stop(listener)
     said.append(await _sentence(one.fetch(_deployment(one, nowhere, 1))))
     said.append(await _sentence(one.start(_deployment(one, nowhere, 1), 1)))
-    listener = host.spawn("listener", sys.executable, "-m", "http.server", "8088")
-    wait_for(lambda: connects(host.address, 8088), "the listener")
-    await one.fetch(_deployment(one, release_of(images, 1), 1))
-    said.append(await _sentence(one.start(_deployment(one, release_of(images, 1), 1), 1)))
-    listener.kill()
-    listener.wait()
     host.stop_daemon()
     said.append(await _sentence(one.check(_deployment(one, release_of(images, 1), 1))))
     host.start_daemon()
@@ -217,9 +218,9 @@ async def test_each_failure_is_one_clear_sentence(
 
     where = f"on host `{host.address}:22`"
     assert said[:4] == [
+        f"TargetFailed: cannot start the release {where}: the port is taken by something else",
         f"TargetFailed: cannot fetch images {where}: the registry does not have the image",
         f"TargetFailed: cannot start the release {where}: image `{gone}` is not there any more",
-        f"TargetFailed: cannot start the release {where}: the port is taken by something else",
         f"TargetUnfit: cannot look {where}: its Docker daemon does not answer",
     ]
     assert said[4].startswith(f"HostGone: cannot reach host `{host.address}:22`: ")
