@@ -178,7 +178,7 @@ def test_going_back_has_no_canary_no_backup_and_is_never_held(tmp_path: Path) ->
     more = (
         '[tool.pipeline.deploy]\nstrategy = "canary"\nbackup = ["dump"]\non_failure = "pause"\nbake = "5m"\n'
     )
-    environment = make_delivery(tmp_path, f"[tool.pipeline.deploy]\n{more}").environment("staging")
+    environment = make_delivery(tmp_path, more).environment("staging")
 
     deploy_settings = settings_for(environment, "rollback").deploy
 
