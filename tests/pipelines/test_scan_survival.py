@@ -35,7 +35,7 @@ from pipeline.scan.finding import Finding, InFile, Rule, Severity, Witness
 from pipeline.scan.scanner import Command, Scan, counted
 from pipeline.stages.scanning import conclude, read_files
 from pipeline.stages.contents import too_large
-from pipeline.stages.looking import run_scanner
+from pipeline.stages.looking import run_scanner, with_large
 from pipeline.stages.tools import with_project
 
 drop = ["*"]
@@ -85,7 +85,8 @@ async def fakes(ctx: Context) -> str:
     async def work(name):
         ready = await with_project(ctx, container, without=too_large(files))
         limit_s = LIMIT if name in ("bandit", "semgrep") else 60.0
-        answers[name] = await run_scanner(ctx, ready, Fake(name, scripts[name], limit_s), files)
+        fake = Fake(name, scripts[name], limit_s)
+        answers[name] = with_large(await run_scanner(ctx, ready, fake, files), fake.wants(too_large(files)))
 
     async with anyio.create_task_group() as group:
         for name in scripts:
