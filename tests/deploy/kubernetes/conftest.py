@@ -77,14 +77,6 @@ def cluster(
         found.kubectl("delete", "namespace", name, "--wait=false")
 
 
-@pytest.fixture
-def real_cluster(cluster: Cluster) -> Cluster:
-    """A namespace of a real cluster, for tests whose calls are never twice the same."""
-    if not cluster.is_real:
-        pytest.skip("PIPELINE_TEST_KUBECONFIG names no cluster")
-    return cluster
-
-
 def _put_in_front(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `kubectl` be the tape."""
     script = folder / "bin" / "kubectl"
