@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from pipeline.deploy.secrets import read_secrets
 from pipeline.deploy.state import LocalState
 from pipeline.deploy.target import Deployment, Drained, Fenced, Live, Probe, TargetFailed, Traffic, Usage
 
@@ -54,6 +55,7 @@ class FakeTarget:
     async def run(
         self, deployment: Deployment, service: str, command: Sequence[str], timeout_s: float
     ) -> str:
+        await read_secrets(self.state, deployment.new.services[service].secrets)
         self._change("run", deployment, lambda world: None)
         return f"{service}: {' '.join(command)}"
 
