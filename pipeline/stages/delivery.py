@@ -198,16 +198,23 @@ class Delivery:
 
         chronicle = Chronicle(delivery=self, asked=asked)
 
-        async def authorise(deployment: Deployment, steps: Sequence[Step]) -> None:
-            await chronicle.authorise(deployment, steps)
+        async def keep_values() -> None:
             if asked.kind != "rollback":  # what is gone back to has its own, which are kept
                 await keep_secrets(asked.target.state, secret_values(asked.environment, self.secret))
+
+        async def authorise(deployment: Deployment, steps: Sequence[Step]) -> None:
+            await chronicle.authorise(deployment, steps)
+            await keep_values()
 
         async def smoke(deployment: Deployment, urls: Mapping[str, str]) -> None:
             await check_smoke(deployment, urls, self.keep)
 
         async def pending(deployment: Deployment) -> bool:
-            return asked.kind != "rollback" and await is_pending(asked.target, lock, deployment)
+            if asked.kind == "rollback":
+                return False
+            if asked.environment.deploy.migrations.pending is not None:
+                await keep_values()  # the command that looks for migrations runs with them
+            return await is_pending(asked.target, lock, deployment)
 
         return Helpers(
             judge=self.judge or Watch(visit=visits_of(asked.environment, asked.target)),
