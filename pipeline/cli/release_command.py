@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.release.plan import NothingToRelease, ReleasePlan
     from pipeline.release.publish import Places
-    from pipeline.release.verify import Verified
+    from pipeline.release.verify import Deployments, Verified
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -133,7 +133,7 @@ def publish(
     if expect is not None and expect != made.digest:
         raise PlanChanged(expect, made.digest)
     if _config(root).release.when == "after_health" and not without_health:
-        require_health(dict(made.images), None)
+        require_health(dict(made.images), _deployments(directory) if made.images else None)
     keep_out_of_git(root / STATE)
 
     def observe(step: str, moment: str) -> None:
@@ -197,10 +197,21 @@ def verify(
             perhaps=[*find_files(root, settings.files), *find_files(kept, ("*",))],
             attestation=attestation or _existing(kept / ATTESTATION_FILE),
             forge=open_forge(settings, url, os.environ, config.network.ca_bundle or ""),
+            deployments=_deployments(directory),
         ),
     )
     _tell(found, as_json=as_json)
     return found.exit_code
+
+
+def _deployments(directory: str | None) -> Deployments | None:
+    """Return what knows how production ran an image; None where no environment is declared."""
+    import anyio
+
+    from pipeline.cli.deliveries import open_delivery
+    from pipeline.stages.proved import find_deployments
+
+    return anyio.run(find_deployments, open_delivery(directory, quiet=True))
 
 
 def _config(root: Path) -> Config:
