@@ -34,7 +34,7 @@ def test_help_lists_the_commands_and_the_exit_codes(bare: CliProject) -> None:
 
     assert answer.code == 0
     assert "  doctor    Check this machine and say how to mend what is found.\n" in answer.stdout
-    assert "Exit codes: 0 good, 1 a stage failed" in answer.stdout
+    assert "Exit codes: 0 good, 1 failed, 2 wrong use" in answer.stdout
 
 
 def test_a_directory_that_is_not_there(bare: CliProject) -> None:
