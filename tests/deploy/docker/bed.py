@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -41,11 +42,16 @@ class Bed:
 
     folder: Path
     hosts: dict[int, BedHost] = field(default_factory=dict)
+    serial: int = field(default_factory=itertools.count(1).__next__)  # several in a process have own names
     _registry: subprocess.Popen[bytes] | None = None
 
     @property
+    def name(self) -> str:
+        return f"pd{os.getpid() % 10**6}{'abcdefgh'[self.serial % 8]}"
+
+    @property
     def net(self) -> str:
-        return f"10.{180 + os.getpid() % 60}"
+        return f"10.{180 + (os.getpid() + self.serial) % 60}"
 
     def host(self, number: int = 1) -> BedHost:
         """Return a host that runs."""
@@ -102,7 +108,7 @@ class BedHost:
 
     @property
     def namespace(self) -> str:
-        return f"pd{os.getpid()}-{self.number}"
+        return f"{self.bed.name}-{self.number}"
 
     @property
     def address(self) -> str:
@@ -133,7 +139,7 @@ class BedHost:
         """Make the namespace with its link, and start daemon and SSH server."""
         self.folder.mkdir()
         gateway = f"{self.bed.net}.0.{4 * self.number + 1}"
-        outer, inner = f"pd{os.getpid() % 10**6}o{self.number}", f"pd{os.getpid() % 10**6}i{self.number}"
+        outer, inner = f"{self.bed.name}o{self.number}", f"{self.bed.name}i{self.number}"
         space = self.namespace
         for command in (
             f"ip netns add {space}",
